@@ -1,0 +1,85 @@
+"""The demand table: what every token asked for and what became of it. It knows no clock and no device."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+# What happened to one routed expert, as bits.
+MSB_HIT = 1
+MSB_FETCHED = 2
+LSB_REQUESTED = 4
+LSB_HIT = 8
+LSB_FETCHED = 16
+LSB_DENIED = 32
+DROPPED = 64
+SUBSTITUTED = 128
+REROUTED = 256
+
+
+class SliceSizes(NamedTuple):
+    """Bytes of the two objects of an expert, per covered layer (int64 [layers]); LSB is 0 where there is none.
+
+    msb_bits, lsb_bits: weight bits that each object carries.
+    """
+
+    msb_bytes: NDArray[np.int64]
+    lsb_bytes: NDArray[np.int64]
+    msb_bits: int
+    lsb_bits: int
+
+
+class DecodeDemand(NamedTuple):
+    """Decode tokens. Slots of a layer stand in look-up order: falling gate score.
+
+    request, token, context: int64 [tokens] (context: tokens in the KV cache, this one included);
+    expert: int32, outcome: uint16, gate, served_gate: float64, all [tokens, layers, top_k]: gate is the score of the
+    slot's original expert, served_gate that of the expert that runs; resident_bytes: int64 [tokens, layers] after each
+    batch; strength: float64 [tokens], lambda of cache-aware routing.
+    """
+
+    request: NDArray[np.int64]
+    token: NDArray[np.int64]
+    context: NDArray[np.int64]
+    expert: NDArray[np.int32]
+    outcome: NDArray[np.uint16]
+    gate: NDArray[np.float64]
+    served_gate: NDArray[np.float64]
+    resident_bytes: NDArray[np.int64]
+    strength: NDArray[np.float64]
+
+
+class PrefillDemand(NamedTuple):
+    """One request's prompt. Rows: one per streamed expert, layer by layer, in look-up order (falling score sum).
+
+    layer (index), expert, tokens, critical_tokens: int64 [rows]; outcome: uint16 [rows]; gate_mass,
+    critical_mass: float64 [rows], sums over the prompt's tokens; topup_layer, topup_is_lsb: one entry per slice read at
+    the hand-over; over_capacity: layers whose union alone exceeds the cache; resident_bytes: after the hand-over.
+    """
+
+    request: int
+    prompt_tokens: int
+    layer: NDArray[np.int64]
+    expert: NDArray[np.int64]
+    tokens: NDArray[np.int64]
+    critical_tokens: NDArray[np.int64]
+    outcome: NDArray[np.uint16]
+    gate_mass: NDArray[np.float64]
+    critical_mass: NDArray[np.float64]
+    topup_layer: NDArray[np.int64]
+    topup_is_lsb: NDArray[np.bool_]
+    over_capacity: int
+    resident_bytes: int
+
+
+Demand = DecodeDemand | PrefillDemand
+
+
+def has(outcome: NDArray[np.uint16], *bits: int) -> NDArray[np.bool_]:
+    """Return where any of the bits is set."""
+    mask = 0
+    for bit in bits:
+        mask |= bit
+    return (outcome & mask) != 0

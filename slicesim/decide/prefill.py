@@ -1,0 +1,154 @@
+"""Prefill: a prompt's experts stream through DRAM layer by layer, and the warm-up policy keeps some of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slicesim.decide.cache import evict_until_it_fits, hand_over, streaming_score
+from slicesim.decide.demand import (
+    LSB_FETCHED,
+    LSB_HIT,
+    LSB_REQUESTED,
+    MSB_FETCHED,
+    MSB_HIT,
+    PrefillDemand,
+)
+from slicesim.decide.future import Future
+from slicesim.policies import LSB, MSB, Policy
+from slicesim.policies.slices import BoolArray, FloatArray, IntArray, SliceState
+from slicesim.trace.table import ABSENT
+
+
+@dataclass
+class PromptCounts:
+    """What a prompt asks of every expert, accumulated token by token.
+
+    selections, critical: int64 [layers, experts]; gate_mass, critical_mass: float64, same shape.
+    """
+
+    selections: IntArray
+    critical: IntArray
+    gate_mass: FloatArray
+    critical_mass: FloatArray
+    tokens: int = 0
+
+    @classmethod
+    def empty(cls, layers: int, experts: int) -> PromptCounts:
+        """Start counting."""
+        shape = (layers, experts)
+        return cls(np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape), np.zeros(shape))
+
+    def add(self, ids: NDArray[np.int32], gates: FloatArray, critical: BoolArray) -> None:
+        """Enter prompt tokens: ids, gates, critical are [tokens, layers, top_k]."""
+        layers, experts = self.selections.shape
+        there = ids != ABSENT
+        cell = (np.arange(layers)[None, :, None] * experts + ids)[there]
+        for total, weights in (
+            (self.selections, np.ones(len(cell), np.int64)),
+            (self.critical, critical[there].astype(np.int64)),
+            (self.gate_mass, gates[there]),
+            (self.critical_mass, np.where(critical, gates, 0.0)[there]),
+        ):
+            np.add.at(total.reshape(-1), cell, weights)
+        self.tokens += len(ids)
+
+    def requests_lsb(self, policy: Policy) -> BoolArray:
+        """Return which experts stream their LSB slice too, [layers, experts]."""
+        if policy.precision.objects != "slices":
+            return np.zeros(self.selections.shape, dtype=np.bool_)
+        return self.selections > 0 if policy.prefill_high else self.critical > 0
+
+    def union(self, layer: int) -> IntArray:
+        """Return a layer's experts by falling score sum, ties by id."""
+        chosen = np.flatnonzero(self.selections[layer])
+        return chosen[np.argsort(-self.gate_mass[layer, chosen], kind="stable")]
+
+    def entries(self, layer: int, policy: Policy) -> IntArray:
+        """Return the slices that a layer requests."""
+        experts = self.union(layer)
+        base = 2 * (self.selections.shape[1] * layer + experts)
+        return np.concatenate((base, base[self.requests_lsb(policy)[layer, experts]] + 1))
+
+
+def stream_prompt(
+    state: SliceState, policy: Policy, prompt: PromptCounts, request: int, future: Future | None
+) -> PrefillDemand:
+    """Take one whole prompt through the cache and hand over to decode."""
+    layers = len(prompt.selections)
+    _begin(state)
+    over_capacity = 0
+    outcomes = []
+    lsb_wanted = prompt.requests_lsb(policy)
+    for layer in range(layers):
+        _learn(state, prompt, layer)
+        outcomes.append(_stream_layer(state, prompt, layer, lsb_wanted[layer]))
+        if future is not None:
+            future.advance(state)
+        batch = prompt.entries(layer, policy)
+        over_capacity += _exceeds(state, batch)
+        score = streaming_score(state, policy.warmup, policy.eviction, layer, batch)
+        evict_until_it_fits(state, [], score)
+    topup = hand_over(state, policy.warmup)
+    unions = [prompt.union(layer) for layer in range(layers)]
+    layer_of_row = np.repeat(np.arange(layers), [len(union) for union in unions])
+    expert = np.concatenate(unions)
+    return PrefillDemand(
+        request=request,
+        prompt_tokens=prompt.tokens,
+        layer=layer_of_row,
+        expert=expert,
+        tokens=prompt.selections[layer_of_row, expert],
+        critical_tokens=prompt.critical[layer_of_row, expert],
+        outcome=np.concatenate(outcomes).astype(np.uint16),
+        gate_mass=prompt.gate_mass[layer_of_row, expert],
+        critical_mass=prompt.critical_mass[layer_of_row, expert],
+        topup_layer=state.layer[topup],
+        topup_is_lsb=state.kind[topup] == LSB,
+        over_capacity=over_capacity,
+        resident_bytes=int(state.used_bytes.sum()),
+    )
+
+
+def _begin(state: SliceState) -> None:
+    state.prompt_count[:] = 0
+    state.prompt_score[:] = 0.0
+    state.priority = state.rng.random(len(state.priority))
+
+
+def _learn(state: SliceState, prompt: PromptCounts, layer: int) -> None:
+    """Tell the warm-up what the prompt asked of this layer."""
+    start, stop = (2 * state.experts * number for number in (layer, layer + 1))
+    state.prompt_count[start + MSB : stop : 2] = prompt.selections[layer]
+    state.prompt_count[start + LSB : stop : 2] = prompt.critical[layer]
+    state.prompt_score[start:stop] = np.repeat(prompt.gate_mass[layer], 2)
+
+
+def _stream_layer(state: SliceState, prompt: PromptCounts, layer: int, lsb_wanted: BoolArray) -> list[int]:
+    base = 2 * state.experts * layer
+    resident = state.resident
+    outcomes = []
+    experts = prompt.union(layer).tolist()
+    for expert in experts:
+        entry = base + 2 * expert
+        outcome = MSB_HIT if resident[entry] else MSB_FETCHED
+        if lsb_wanted[expert]:
+            outcome |= LSB_REQUESTED | (LSB_HIT if resident[entry + 1] else LSB_FETCHED)
+        outcomes.append(outcome)
+    for expert, outcome in zip(experts, outcomes, strict=True):
+        entry = base + 2 * expert
+        gate = float(prompt.gate_mass[layer, expert])
+        if outcome & LSB_REQUESTED:
+            if outcome & LSB_FETCHED:
+                state.insert(entry + 1)
+            state.touch(entry + 1, gate)
+        if outcome & MSB_FETCHED:
+            state.insert(entry)
+        state.touch(entry, gate)
+    return outcomes
+
+
+def _exceeds(state: SliceState, batch: IntArray) -> bool:
+    return int(state.size_bytes[batch].sum()) > state.capacity_bytes

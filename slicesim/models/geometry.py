@@ -1,0 +1,207 @@
+"""MoE geometry: a model file's few figures, and every size that follows from them (semantics, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from slicesim.errors import UserError
+from slicesim.scenario.document import read_document
+from slicesim.scenario.scenario import validate
+from slicesim.scenario.schema import Section
+
+PositiveInt = Annotated[int, Field(ge=1)]
+
+#: Non-expert weights are INT8, symmetric, with one fp16 scale per group of this many (slicemoe.md 1.3).
+NON_EXPERT_GROUP = 128
+SCALE_BYTES = 2
+
+
+class LatentAttention(Section):
+    """Multi-head latent attention (DeepSeek-V2): keys and values are kept as one compressed vector."""
+
+    kind: Literal["mla"]
+    heads: PositiveInt
+    kv_lora_rank: PositiveInt
+    q_lora_rank: PositiveInt | None = None
+    rope_head_dim: PositiveInt
+    nope_head_dim: PositiveInt
+    value_head_dim: PositiveInt
+    source: str
+
+    def weights(self, hidden: int) -> int:
+        """Weights of one layer's attention."""
+        query_out = self.heads * (self.nope_head_dim + self.rope_head_dim)
+        query = (
+            hidden * query_out
+            if self.q_lora_rank is None
+            else self.q_lora_rank * (hidden + query_out)
+        )
+        down = hidden * (self.kv_lora_rank + self.rope_head_dim)
+        up = self.kv_lora_rank * self.heads * (self.nope_head_dim + self.value_head_dim)
+        return query + down + up + self.heads * self.value_head_dim * hidden
+
+    def kv_bytes_per_token(self) -> int:
+        """INT8 bytes that one token leaves in one layer's cache."""
+        return self.kv_lora_rank + self.rope_head_dim
+
+    def score_macs_per_token(self) -> int:
+        """MACs against one cached token in one layer, in the absorbed form (query in the latent space)."""
+        return self.heads * (2 * self.kv_lora_rank + self.rope_head_dim)
+
+
+class GroupedAttention(Section):
+    """Grouped-query attention; ``kv_heads == heads`` is plain multi-head attention."""
+
+    kind: Literal["gqa"]
+    heads: PositiveInt
+    kv_heads: PositiveInt
+    head_dim: PositiveInt
+    source: str
+
+    def weights(self, hidden: int) -> int:
+        """Weights of one layer's attention."""
+        return hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
+
+    def kv_bytes_per_token(self) -> int:
+        """INT8 bytes that one token leaves in one layer's cache."""
+        return 2 * self.kv_heads * self.head_dim
+
+    def score_macs_per_token(self) -> int:
+        """MACs against one cached token in one layer: scores, then the weighted sum of values."""
+        return 2 * self.heads * self.head_dim
+
+
+class ModelGeometry(Section):
+    """A MoE model as slicesim needs it."""
+
+    name: str
+    source: str = Field(min_length=1)
+    layers: PositiveInt
+    dense_layers: int = Field(0, ge=0, description="leading layers with a dense feed-forward block")
+    dense_inner: int = Field(0, ge=0)
+    hidden: PositiveInt
+    experts: PositiveInt
+    top_k: PositiveInt
+    expert_inner: PositiveInt
+    shared_inner: int = Field(0, ge=0, description="inner width of all shared experts together")
+    attention: Annotated[LatentAttention | GroupedAttention, Field(discriminator="kind")]
+    sliding_window: PositiveInt | None = Field(None, description="window of every second layer, from layer 0")
+    vocabulary: PositiveInt
+    tied_embeddings: bool = False
+    gate: Literal["softmax", "renormalised"] = Field(
+        description="gate weights: softmax over all experts as they are, or scaled to sum to 1 over the top-k"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelGeometry:
+        if self.top_k > self.experts:
+            raise ValueError(f"top_k ({self.top_k}) is above the number of experts ({self.experts})")
+        if self.dense_layers >= self.layers:
+            raise ValueError("dense_layers must be below layers: no MoE layer would be left")
+        if bool(self.dense_layers) != bool(self.dense_inner):
+            raise ValueError("dense_layers and dense_inner go together")
+        return self
+
+    @property
+    def moe_layers(self) -> range:
+        """Numbers of the layers that hold routed experts."""
+        return range(self.dense_layers, self.layers)
+
+    @property
+    def expert_weights(self) -> int:
+        """Weights of one routed expert: gate, up and down projection."""
+        return 3 * self.hidden * self.expert_inner
+
+    @property
+    def expert_matrices(self) -> int:
+        """Matrices of one routed expert; each is one flash read per slice."""
+        return 3
+
+    @property
+    def shared_weights(self) -> int:
+        """Weights of one layer's shared experts."""
+        return 3 * self.hidden * self.shared_inner
+
+    @property
+    def dense_weights(self) -> int:
+        """Weights of one dense layer's feed-forward block."""
+        return 3 * self.hidden * self.dense_inner
+
+    @property
+    def router_weights(self) -> int:
+        """Weights of one layer's router."""
+        return self.hidden * self.experts
+
+    @property
+    def attention_weights(self) -> int:
+        """Weights of one layer's attention."""
+        return self.attention.weights(self.hidden)
+
+    @property
+    def head_weights(self) -> int:
+        """Weights of the LM head, read once per token."""
+        return self.hidden * self.vocabulary
+
+    @property
+    def non_expert_weights(self) -> int:
+        """All weights that stay in DRAM: embeddings, attention, routers, shared experts, dense layers, LM head."""
+        moe = len(self.moe_layers) * (self.router_weights + self.shared_weights)
+        embeddings = 0 if self.tied_embeddings else self.head_weights
+        dense = self.dense_layers * self.dense_weights
+        return self.layers * self.attention_weights + moe + dense + self.head_weights + embeddings
+
+    @property
+    def total_weights(self) -> int:
+        """All weights of the model (norms and biases left out)."""
+        return self.non_expert_weights + len(self.moe_layers) * self.experts * self.expert_weights
+
+    def attended_tokens(self, layer: int, context: int) -> int:
+        """Tokens that attention reads in a layer when ``context`` tokens are cached."""
+        slides = self.sliding_window is not None and layer % 2 == 0
+        return min(context, self.sliding_window) if slides and self.sliding_window else context
+
+    def kv_cache_bytes(self, context: int) -> int:
+        """INT8 bytes of the whole KV cache at a context length."""
+        tokens = sum(self.attended_tokens(layer, context) for layer in range(self.layers))
+        return tokens * self.attention.kv_bytes_per_token()
+
+
+def int8_bytes(weights: int) -> int:
+    """Bytes of non-expert weights: INT8 and one fp16 scale per group of 128."""
+    return weights + -(-weights // NON_EXPERT_GROUP) * SCALE_BYTES
+
+
+def slice_bytes(weights: int, high_bits: int, low_bits: int, group: int) -> tuple[int, int]:
+    """Bytes of the MSB and the LSB slice of ``weights`` weights (slicemoe.md 1.9).
+
+    The MSB slice carries its group's metadata: one fp16 scale and one zero point of ``high_bits`` bits.
+    """
+    groups = -(-weights // group)
+    metadata_bits = groups * (8 * SCALE_BYTES + high_bits)
+    msb_bits = weights * low_bits + metadata_bits
+    return -(-msb_bits // 8), -(-weights * (high_bits - low_bits) // 8)
+
+
+def shipped_models() -> Mapping[str, Path]:
+    """Names and files of the models that come with slicesim."""
+    folder = Path(str(resources.files("slicesim.models")))
+    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+
+
+def load_model(name_or_path: str, where: str = "model") -> ModelGeometry:
+    """Load a shipped model by name, or a model file by path.
+
+    Raises UserError when there is no such model or its file is not valid.
+    """
+    shipped = shipped_models()
+    path = shipped.get(name_or_path.lower(), Path(name_or_path))
+    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+        raise UserError(
+            f"{where}: no model {name_or_path!r}; shipped: {', '.join(shipped)} (or give the path of a model YAML)"
+        )
+    return validate(ModelGeometry, read_document(path))

@@ -1,0 +1,182 @@
+"""Put a policy together: preset, its overlay for traces with logits, then the user's own parts."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from slicesim.errors import UserError
+from slicesim.policies import constraint, eviction, fetch, precision, prefetch, routing, warmup
+from slicesim.policies.base import Strategy
+from slicesim.scenario.document import read_document
+from slicesim.scenario.scenario import Scenario, validate
+from slicesim.scenario.schema import PolicyParts, StrategyChoice
+
+KINDS: dict[str, type[Strategy]] = {
+    "routing": routing.Routing,
+    "precision": precision.Precision,
+    "eviction": eviction.Eviction,
+    "fetch": fetch.Fetch,
+    "prefetch": prefetch.Prefetch,
+    "warmup": warmup.Warmup,
+    "constraint": constraint.Constraint,
+}
+
+
+
+class Preset(PolicyParts):
+    """A preset file: seven strategies, and what changes where the trace holds logits."""
+
+    description: str
+    source: str
+    with_logits: PolicyParts = Field(default_factory=PolicyParts)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Seven strategies, checked and ready."""
+
+    label: str
+    routing: routing.Routing
+    precision: precision.Precision
+    eviction: eviction.Eviction
+    fetch: fetch.Fetch
+    prefetch: prefetch.Prefetch
+    warmup: warmup.Warmup
+    constraint: constraint.Constraint
+    prefill_high: bool
+
+    def describe(self) -> dict[str, Any]:
+        """Return the resolved policy as plain data: every strategy with its name and all parameters."""
+        parts: dict[str, Any] = {
+            kind: {"name": _label(getattr(self, kind)), **getattr(self, kind).model_dump()} for kind in KINDS
+        }
+        return {"preset": self.label, **parts, "prefill_precision": "high" if self.prefill_high else "threshold"}
+
+
+def presets() -> dict[str, Path]:
+    """Names and files of the presets that come with slicesim."""
+    folder = Path(str(resources.files("slicesim.policies.presets")))
+    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+
+
+def build_policy(scenario: Scenario, *, has_logits: bool) -> Policy:
+    """Resolve the scenario's policy for a trace with or without logits.
+
+    Raises UserError for an unknown preset or strategy, wrong parameters, or parts that do not go together.
+    """
+    chosen = scenario.settings.policy
+    preset = load_preset(chosen.preset, scenario)
+    parts: dict[str, Any] = {}
+    for layer in (preset, preset.with_logits if has_logits else None, chosen):
+        for kind in KINDS:
+            choice = getattr(layer, kind, None)
+            if choice is not None:
+                parts[kind] = _lay_over(parts.get(kind), choice)
+    built = {kind: _strategy(kind, choice, scenario) for kind, choice in parts.items()}
+    policy = Policy(
+        label=chosen.preset,
+        prefill_high=(chosen.prefill_precision or preset.prefill_precision) != "threshold",
+        **built,  # type: ignore[arg-type]
+    )
+    _check(policy, scenario, has_logits)
+    return policy
+
+
+def load_preset(name: str, scenario: Scenario | None = None) -> Preset:
+    """Read one preset by name."""
+    known = presets()
+    if name not in known:
+        where = scenario.where("policy", "preset") if scenario else "policy"
+        raise UserError(f"{where}: policy.preset: no preset {name!r}{_hint(name, known)}")
+    return validate(Preset, read_document(known[name]))
+
+
+def _lay_over(below: StrategyChoice | None, above: StrategyChoice) -> StrategyChoice:
+    """Keep the parameters below when the strategy stays the same; a choice without name means the one below."""
+    if below is None:
+        return above
+    if above.name not in (None, below.name):
+        return above
+    return StrategyChoice(name=below.name, **{**below.parameters, **above.parameters})
+
+
+def _strategy(kind: str, choice: StrategyChoice, scenario: Scenario) -> Strategy:
+    name = choice.name or ""
+    cls = _from_file(kind, name, scenario) if ".py:" in name else Strategy.registry[kind].get(name)
+    if cls is None:
+        known = Strategy.registry[kind]
+        raise scenario.error("policy", kind, "name", message=f"no {kind} strategy {name!r}{_hint(name, known)}")
+    try:
+        return cls(**choice.parameters)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = fault["loc"][0] if fault["loc"] else "name"
+        message = str(fault["msg"])
+        if fault["type"] == "extra_forbidden":
+            known_keys = ", ".join(cls.model_fields) or "none"
+            message = f"{kind} strategy {name!r} has no such parameter (it has: {known_keys})"
+        raise scenario.error("policy", kind, key, message=message) from None
+
+
+def _from_file(kind: str, name: str, scenario: Scenario) -> type[Strategy]:
+    """Load ``file.py:Class``. This runs the user's file, as any import would."""
+    file, _, class_name = name.rpartition(":")
+    path = Path(file)
+
+    def fail(message: str) -> UserError:
+        return UserError(f"{scenario.where('policy', kind, 'name')}: {name}: {message}")
+
+    if not path.is_file():
+        raise fail("no such file")
+    spec = importlib.util.spec_from_file_location(f"slicesim_user_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise fail("not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise fail(f"cannot be imported ({type(error).__name__}: {error})") from None
+    cls = getattr(module, class_name, None)
+    base = KINDS[kind]
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise fail(f"must be a class that derives from slicesim.policies.{base.__name__}")
+    return cls
+
+
+def _check(policy: Policy, scenario: Scenario, has_logits: bool) -> None:
+    by_bias = isinstance(policy.constraint, constraint.Bias)
+    if policy.routing.reroutes and not has_logits:
+        raise scenario.error(
+            "policy", "routing", "name",
+            message=f"{_label(policy.routing)} reroutes, but the trace holds only the top-k; "
+            "use a trace with logits, or routing stock",
+        )  # fmt: skip
+    if by_bias and not policy.routing.reroutes:
+        raise scenario.error(
+            "policy", "constraint", "name", message="bias steers cache-prior: it needs routing cache-prior (and logits)"
+        )
+    if policy.eviction.needs_future and (policy.routing.reroutes or isinstance(policy.constraint, constraint.Budget)):
+        raise scenario.error(
+            "policy", "eviction", "name",
+            message=f"{_label(policy.eviction)} knows the future of the recorded requests only: "
+            "it needs routing stock and constraint none",
+        )  # fmt: skip
+
+
+def _label(strategy: Strategy) -> str:
+    return strategy.name or type(strategy).__name__
+
+
+def _hint(name: str, known: Mapping[str, object]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else f" (known: {', '.join(sorted(known))})"

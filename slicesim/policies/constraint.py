@@ -1,0 +1,48 @@
+"""Constraint: how a target miss rate of slice requests is met (semantics, sections 4 and 10)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from slicesim.policies.base import Strategy
+
+
+class Constraint(Strategy):
+    """Base of all constraints."""
+
+    kind: ClassVar[str] = "constraint"
+
+
+class NoConstraint(Constraint):
+    """Every miss is allowed."""
+
+    name: ClassVar[str] = "none"
+
+
+class Budget(Constraint):
+    """When a batch would lift the request's running miss rate above the target, requests are denied.
+
+    First the lowest-gate missing LSB slices (those experts run low: degraded), then the lowest-gate missing experts,
+    replaced by the best-scored resident expert where the trace holds logits, dropped where it does not. The
+    first-ranked expert's MSB is never denied.
+    """
+
+    name: ClassVar[str] = "budget"
+    target: float = Field(0.05, ge=0, le=1)
+    start_step: int = Field(10, ge=0, description="decode step, from 0, at which counting and denying begin")
+
+
+class Bias(Constraint):
+    """An integral controller on Cache-Prior's strength, per request.
+
+    After each token strength = clip(strength + gain x (rate - target), 0, 1), the rate being that of the last
+    ``window`` tokens. Needs rerouting, so logits.
+    """
+
+    name: ClassVar[str] = "bias"
+    target: float = Field(0.05, ge=0, le=1)
+    start_step: int = Field(10, ge=0, description="decode step, from 0, at which the controller begins")
+    gain: float = Field(0.05, gt=0)
+    window: int = Field(100, ge=1)

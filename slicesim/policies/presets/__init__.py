@@ -1,0 +1,1 @@
+"""Policies as YAML: one file names the seven strategies of one policy."""

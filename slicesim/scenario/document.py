@@ -1,0 +1,178 @@
+"""YAML files as plain data that remembers, for every key, the file and line it came from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from slicesim.errors import UserError
+
+KeyPath = tuple[str | int, ...]
+
+#: A mapping with one of these keys is one thing (a coefficient, a strategy, a preset): a child file replaces it whole.
+IDENTITY_KEYS = frozenset({"value", "name", "preset"})
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe loading, with YAML 1.2's floats: PyYAML alone reads ``1e9`` as a string."""
+
+
+_Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def dotted(path: Iterable[str | int]) -> str:
+    """Write a key path as the user types it: ``device.flash.lanes``."""
+    return ".".join(str(part) for part in path)
+
+
+class Document:
+    """Nested plain data plus a mark (``file:line``) for every key path in it."""
+
+    def __init__(self, data: dict[str, Any], marks: dict[KeyPath, str], origin: str) -> None:
+        self.data = data
+        self.marks = marks
+        self.origin = origin
+
+    def where(self, path: KeyPath) -> str:
+        """Return ``file:line`` of the key, or of its nearest ancestor that was written down."""
+        for end in range(len(path), -1, -1):
+            if path[:end] in self.marks:
+                return self.marks[path[:end]]
+        return self.origin
+
+    def error(self, path: KeyPath, message: str) -> UserError:
+        """Build the one-line error for a key."""
+        return UserError(f"{self.where(path)}: {dotted(path)}: {message}" if path else f"{self.origin}: {message}")
+
+    def overlay(self, other: Document) -> Document:
+        """Return this document with ``other`` laid over it; lists and named things are replaced whole."""
+        marks = dict(self.marks)
+        data = _merge(self.data, other.data, (), marks)
+        marks.update(other.marks)
+        return Document(data, marks, other.origin)
+
+    def assign(self, dotted_path: str, value: Any, mark: str) -> Document:
+        """Return a copy in which one key has a new value (``--set path=value``).
+
+        A bare number put where a coefficient stands keeps the unit and takes ``mark`` as its source.
+        """
+        path: KeyPath = tuple(dotted_path.split("."))
+        data = dict(self.data)
+        node = data
+        for depth, part in enumerate(path[:-1]):
+            child = node.get(str(part), {})
+            if not isinstance(child, Mapping):
+                raise UserError(f"{mark}: {dotted(path[: depth + 1])} is a single value, it has no keys below it")
+            node[str(part)] = dict(child)
+            node = node[str(part)]
+        leaf = str(path[-1])
+        old = node.get(leaf)
+        if isinstance(old, Mapping) and "value" in old and not isinstance(value, Mapping):
+            value = {"value": value, "source": mark}
+        node[leaf] = value
+        marks = {p: m for p, m in self.marks.items() if p[: len(path)] != path}
+        marks[path] = mark
+        return Document(data, marks, self.origin)
+
+
+def _merge(
+    base: Mapping[str, Any], over: Mapping[str, Any], path: KeyPath, marks: dict[KeyPath, str]
+) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        here = (*path, key)
+        old = merged.get(key)
+        both = isinstance(value, Mapping) and isinstance(old, Mapping)
+        if both and not IDENTITY_KEYS.intersection(value):
+            merged[key] = _merge(old, value, here, marks)  # type: ignore[arg-type]
+        else:
+            for stale in [p for p in marks if p[: len(here)] == here]:
+                del marks[stale]
+            merged[key] = value
+    return merged
+
+
+def parse_value(text: str, mark: str) -> Any:
+    """Read the value of ``--set path=value`` as YAML."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
+    except yaml.YAMLError as error:
+        raise UserError(f"{mark}: not a YAML value ({_first_line(error)})") from None
+
+
+def read_document(path: Path, _children: tuple[Path, ...] = ()) -> Document:
+    """Read one YAML mapping, with its ``extends:`` parent below it.
+
+    Raises UserError for a missing or unreadable file, broken YAML, a key given twice, or a circle of ``extends``.
+    """
+    document = _parse(path)
+    parent = document.data.pop("extends", None)
+    if parent is None:
+        return document
+    if not isinstance(parent, str):
+        raise document.error(("extends",), "must be the path of one YAML file")
+    parent_path = (path.parent / parent).resolve()
+    if parent_path in (*_children, path.resolve()):
+        raise document.error(("extends",), f"circle: {parent} extends this file again")
+    if not parent_path.is_file():
+        raise document.error(("extends",), f"no such file: {parent}")
+    base = read_document(parent_path, (*_children, path.resolve()))
+    return base.overlay(document)
+
+
+def _parse(path: Path) -> Document:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({_first_line(error)})") from None
+    marks: dict[KeyPath, str] = {}
+    try:
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            if not isinstance(node, yaml.MappingNode):
+                raise UserError(f"{path}: must hold a YAML mapping (key: value), it does not")
+            data = _construct(loader, node, (), marks, path)
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UserError(f"{path}:{line}: broken YAML: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: broken YAML: {_first_line(error)}") from None
+    except (RecursionError, ValueError, OverflowError) as error:
+        raise UserError(f"{path}: cannot be read as YAML ({_first_line(error)})") from None
+    return Document(data, marks, str(path))
+
+
+def _construct(
+    loader: _Loader, node: yaml.Node, path: KeyPath, marks: dict[KeyPath, str], file: Path
+) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            key = loader.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise UserError(f"{file}:{line}: the key {key!r} must be a word")
+            if key in result:
+                raise UserError(f"{file}:{line}: {dotted((*path, key))}: given twice")
+            marks[(*path, key)] = f"{file}:{line}"
+            result[key] = _construct(loader, value_node, (*path, key), marks, file)
+        return result
+    if isinstance(node, yaml.SequenceNode):
+        return [_construct(loader, child, (*path, i), marks, file) for i, child in enumerate(node.value)]
+    return loader.construct_object(node, deep=True)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,155 @@
+"""A scenario: settings that were checked, and the document that they came from."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from slicesim.errors import UserError
+from slicesim.scenario.document import Document, KeyPath, dotted, parse_value, read_document
+from slicesim.scenario.schema import PolicyParts, Settings
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Checked settings. ``where`` gives the file and line of a key, for messages."""
+
+    settings: Settings
+    document: Document
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        model: str | None = None,
+        trace: str | Path | None = None,
+        policy: str | None = None,
+        assignments: Mapping[str, Any] | None = None,
+    ) -> Scenario:
+        """Read a scenario file and lay the overrides over it.
+
+        ``policy`` is a preset's name or ``file.py:Class`` (a user's eviction strategy).
+        Raises UserError, with file, line and key, for whatever is not valid.
+        """
+        document = read_document(Path(path))
+        document = _paths_from_here(document)
+        if model is not None:
+            document = document.assign("model", model, "--model")
+        if trace is not None:
+            document = document.assign("trace.path", str(trace), "--trace")
+        if policy is not None:
+            is_code = ".py:" in policy
+            value = {"preset": "dbsc", "eviction": {"name": policy}} if is_code else {"preset": policy}
+            document = document.assign("policy", value, "--policy")
+        for key, value in (assignments or {}).items():
+            document = document.assign(key, value, f"--set {key}")
+        return cls(validate(Settings, document), document)
+
+    def where(self, *path: str | int) -> str:
+        """Return ``file:line`` (or the option) that set the key."""
+        return self.document.where(path)
+
+    def error(self, *path: str | int, message: str) -> UserError:
+        """Build the one-line error for a key of this scenario."""
+        return self.document.error(path, message)
+
+
+def parse_assignments(texts: list[str]) -> dict[str, Any]:
+    """Turn ``["cache.capacity_gb=2.4", ...]`` into values, read as YAML."""
+    assignments = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--set {text}: write path=value, for example --set cache.capacity_gb=2.4")
+        assignments[key.strip()] = parse_value(value, f"--set {key.strip()}")
+    return assignments
+
+
+def validate(schema: type[ModelT], document: Document) -> ModelT:
+    """Check a document against a schema; the first fault becomes one line with file, line and key."""
+    try:
+        return schema.model_validate(document.data)
+    except ValidationError as error:
+        faults = error.errors()
+        fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
+        raise _explain(fault, schema, document) from None
+
+
+def _explain(fault: Any, schema: type[BaseModel], document: Document) -> UserError:
+    path = _written_path(fault["loc"], document.data)
+    if fault["type"] == "extra_forbidden":
+        known = _known_keys(schema, path[:-1])
+        close = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
+        return document.error(path, f"unknown key ({hint})")
+    if fault["type"] == "missing":
+        return document.error(path, "is missing")
+    message = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+    given = fault.get("input")
+    shown = f" (given: {given!r})" if isinstance(given, (str, int, float, bool, type(None))) else ""
+    unit = " - the unit stands in the key, give a bare number" if isinstance(given, str) and "number" in message else ""
+    prefix = "" if fault["type"] == "value_error" else "must be "
+    return document.error(path, f"{prefix}{message}{unit}{'' if prefix == '' else shown}")
+
+
+def _written_path(loc: tuple[str | int, ...], data: Any) -> KeyPath:
+    """Drop the parts that pydantic adds for unions and validators: keep what the user wrote."""
+    path: list[str | int] = []
+    node = data
+    for position, part in enumerate(loc):
+        if isinstance(node, Mapping) and part in node:
+            node = node[part]
+        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
+            node = node[part]
+        elif isinstance(node, Mapping) and position == len(loc) - 1:
+            pass
+        else:
+            continue
+        path.append(part)
+    return tuple(path)
+
+
+def _known_keys(schema: type[BaseModel], path: KeyPath) -> list[str]:
+    for part in path:
+        annotation: Any = schema.model_fields[str(part)].annotation if str(part) in schema.model_fields else None
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        nested = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
+        if not nested:
+            return []
+        schema = nested[0]
+    return list(schema.model_fields)
+
+
+#: Keys that may hold a path, and what of their value is one.
+_PATH_KEYS: dict[KeyPath, Callable[[str], bool]] = {
+    ("trace", "path"): lambda text: True,
+    ("model",): lambda text: "/" in text or text.endswith((".yaml", ".yml")),
+    **{("policy", part, "name"): lambda text: ".py:" in text for part in PolicyParts.model_fields},
+}
+
+
+def _paths_from_here(document: Document) -> Document:
+    """Read relative paths in a file from the folder of the file that wrote them."""
+    for key, is_path in _PATH_KEYS.items():
+        node: Any = document.data
+        for part in key:
+            node = node.get(part) if isinstance(node, Mapping) else None
+        if isinstance(node, str) and node and is_path(node) and not Path(node).is_absolute():
+            mark = document.where(key)
+            folder = Path(mark.rpartition(":")[0]).parent
+            document = document.assign(dotted(key), str(_tidy(folder / node)), mark)
+    return document
+
+
+def _tidy(path: Path) -> Path:
+    resolved = path.resolve()
+    cwd = Path.cwd()
+    return resolved.relative_to(cwd) if resolved.is_relative_to(cwd) else resolved

@@ -1,0 +1,254 @@
+"""What a scenario may say: the schema behind every YAML file, ``--set`` and ``slicesim schema``.
+
+Every key carries its unit. Every coefficient of the device carries its source (semantics, sections 2 and 9).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+
+class Section(BaseModel):
+    """A mapping in which unknown keys, wrong types and later changes are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Coefficient(Section):
+    """One number of the hardware, with where it comes from; its unit stands in the key that holds it."""
+
+    value: float = Field(allow_inf_nan=False)
+    source: str = Field(min_length=1)
+    low: float | None = Field(None, description="lowest plausible value, same unit")
+    high: float | None = Field(None, description="highest plausible value, same unit")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _needs_source(cls, data: Any) -> Any:
+        if isinstance(data, bool) or not isinstance(data, (int, float)):
+            return data
+        raise ValueError(f"a coefficient needs its source: write {{value: {data}, source: where it comes from}}")
+
+    @model_validator(mode="after")
+    def _inside_its_range(self) -> Coefficient:
+        low = self.value if self.low is None else self.low
+        high = self.value if self.high is None else self.high
+        if not low <= self.value <= high:
+            raise ValueError(f"value {self.value:g} lies outside its own range {low:g} to {high:g}")
+        return self
+
+
+def _positive(c: Coefficient) -> Coefficient:
+    if c.value <= 0:
+        raise ValueError(f"must be above 0, is {c.value:g}")
+    return c
+
+
+def _not_negative(c: Coefficient) -> Coefficient:
+    if c.value < 0:
+        raise ValueError(f"must not be negative, is {c.value:g}")
+    return c
+
+
+def _share(c: Coefficient) -> Coefficient:
+    if not 0 < c.value <= 1:
+        raise ValueError(f"must lie above 0 and at most 1, is {c.value:g}")
+    return c
+
+
+def _count(c: Coefficient) -> Coefficient:
+    if c.value < 1 or c.value != int(c.value):
+        raise ValueError(f"must be a whole number of at least 1, is {c.value:g}")
+    return c
+
+
+Positive = Annotated[Coefficient, AfterValidator(_positive)]
+NotNegative = Annotated[Coefficient, AfterValidator(_not_negative)]
+Share = Annotated[Coefficient, AfterValidator(_share)]
+Count = Annotated[Coefficient, AfterValidator(_count)]
+
+
+class Flash(Section):
+    """Flash storage: lanes behind one queue, and a pipe that they share."""
+
+    kind: str
+    capacity_gb: Positive
+    bandwidth_gbs: Positive = Field(description="ceiling of the shared pipe")
+    lanes: Count = Field(description="reads in service at once")
+    lane_bandwidth_gbs: Positive = Field(description="rate of one lane")
+    latency_us: NotNegative = Field(description="t0: from taking a lane to the first byte")
+    energy_pj_per_bit: NotNegative
+    background_power_mw: NotNegative
+
+
+class Dram(Section):
+    """DRAM as its client sees it: one pipe with an effective rate."""
+
+    kind: str
+    capacity_gb: Positive
+    bandwidth_gbs: Positive = Field(description="effective rate, all channels together")
+    energy_pj_per_bit: NotNegative = Field(description="read or write, without row activation")
+    row_kib: Positive = Field(description="bytes opened by one row activation, over all channels")
+    activation_energy_pj: NotNegative = Field(description="one row activation and precharge")
+    background_power_mw: NotNegative
+
+
+class Sram(Section):
+    """On-chip scratchpad that double-buffers weight tiles."""
+
+    capacity_kib: Positive
+    tile_kib: Positive = Field(description="one of the two halves of the double buffer")
+    read_energy_pj_per_byte: NotNegative | None = None
+    write_energy_pj_per_byte: NotNegative | None = None
+    leakage_power_mw: NotNegative | None = None
+
+
+class Npu(Section):
+    """MAC array with one sequencer; give either the all-in efficiency or the separate coefficients."""
+
+    macs_per_cycle: Count = Field(description="INT8 x INT8 multiply-accumulates in one cycle")
+    clock_ghz: Positive
+    gemv_utilisation: Share = Field(description="share of the array in use at batch 1")
+    gemm_utilisation: Share = Field(description="share of the array in use in prefill")
+    bit_cost: Literal["proportional", "bricks"] = Field(
+        description="work of narrow weights: bits / 8, or 2-bit bricks ceil(a/2) x ceil(w/2)"
+    )
+    efficiency_tops_per_w: Positive | None = Field(None, description="all-in: MACs, SRAM and leakage together")
+    mac_energy_pj: NotNegative | None = Field(None, description="one INT8 MAC with accumulation")
+    dequant_energy_pj_per_weight: NotNegative | None = None
+    background_power_mw: NotNegative | None = None
+
+
+class Device(Section):
+    """The memory tiers and the NPU."""
+
+    name: str
+    flash: Flash
+    dram: Dram
+    sram: Sram
+    npu: Npu
+
+    @model_validator(mode="after")
+    def _energy_given_once(self) -> Device:
+        separate = {
+            "npu.mac_energy_pj": self.npu.mac_energy_pj,
+            "npu.dequant_energy_pj_per_weight": self.npu.dequant_energy_pj_per_weight,
+            "npu.background_power_mw": self.npu.background_power_mw,
+            "sram.read_energy_pj_per_byte": self.sram.read_energy_pj_per_byte,
+            "sram.write_energy_pj_per_byte": self.sram.write_energy_pj_per_byte,
+            "sram.leakage_power_mw": self.sram.leakage_power_mw,
+        }
+        if self.npu.efficiency_tops_per_w is not None:
+            twice = [key for key, value in separate.items() if value is not None]
+            if twice:
+                raise ValueError(
+                    f"npu.efficiency_tops_per_w is all-in (SRAM and leakage included): remove {', '.join(twice)}, "
+                    "or it would be counted twice"
+                )
+        else:
+            missing = [key for key, value in separate.items() if value is None]
+            if missing:
+                raise ValueError(f"give npu.efficiency_tops_per_w, or all of: {', '.join(missing)}")
+        return self
+
+    @model_validator(mode="after")
+    def _tiles_fit(self) -> Device:
+        if 2 * self.sram.tile_kib.value > self.sram.capacity_kib.value:
+            raise ValueError("sram.tile_kib: two tiles (the double buffer) must fit sram.capacity_kib")
+        return self
+
+
+class TraceSection(Section):
+    """Which routing trace, and how it is cut."""
+
+    path: str = Field(min_length=1)
+    split: Literal["recorded", "all-decode"] | Annotated[float, Field(gt=0, lt=1)] = Field(
+        "recorded", description="recorded phases, all-decode, or the fraction of each request that is prompt"
+    )
+    max_tokens: Annotated[int, Field(ge=1)] | None = Field(None, description="replay only the first tokens")
+    top_k: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="declare that the trace was recorded with another top-k than the model's"
+    )
+    layer_subset: bool = Field(False, description="declare that the trace covers only some of the MoE layers")
+
+
+class Amat(Section):
+    """Bit pair and group of the asymmetric code (SliceMoE, section on AMAT)."""
+
+    high_bits: int = Field(8, ge=2, le=8)
+    low_bits: int = Field(4, ge=1, le=7)
+    group: int = Field(32, ge=1)
+
+    @model_validator(mode="after")
+    def _high_above_low(self) -> Amat:
+        if self.high_bits <= self.low_bits:
+            raise ValueError(f"high_bits ({self.high_bits}) must be above low_bits ({self.low_bits})")
+        return self
+
+
+class Cache(Section):
+    """The expert cache in DRAM."""
+
+    capacity_gb: float = Field(gt=0, allow_inf_nan=False, description="decimal gigabytes (1e9 bytes)")
+    scope: Literal["global", "layer"] = Field("global", description="one cache, or equal shares for each layer")
+    reset: Literal["never", "request"] = Field("never", description="empty the cache when a request begins")
+    object_bytes: Literal["geometry", "trace"] = Field(
+        "geometry", description="expert sizes from the model's geometry, or as the trace recorded them"
+    )
+
+
+class StrategyChoice(BaseModel):
+    """A strategy by name (or ``file.py:Class``) with its parameters beside the name; without a name, the preset's."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    name: str | None = Field(None, min_length=1)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """All keys beside the name."""
+        return dict(self.model_extra or {})
+
+
+class PolicyParts(Section):
+    """The seven strategies that make a policy; a part left out is taken from the preset."""
+
+    routing: StrategyChoice | None = None
+    precision: StrategyChoice | None = None
+    eviction: StrategyChoice | None = None
+    fetch: StrategyChoice | None = None
+    prefetch: StrategyChoice | None = None
+    warmup: StrategyChoice | None = None
+    constraint: StrategyChoice | None = None
+    prefill_precision: Literal["high", "threshold"] | None = Field(
+        None, description="slices streamed in prefill: all of them, or by the decode rule"
+    )
+
+
+class Policy(PolicyParts):
+    """A preset, its parts replaced one by one where given."""
+
+    preset: str = "slicemoe"
+
+
+class Schedule(Section):
+    """Which engine puts the demand table on the clock, and what may overlap."""
+
+    engine: Literal["reference"] = "reference"
+    overlap: Literal["serial", "layer"] = "layer"
+    timeline_tokens: int = Field(200, ge=0, description="decode tokens written to timeline.json")
+
+
+class Settings(Section):
+    """The whole scenario as written in YAML."""
+
+    device: Device
+    model: str = Field(min_length=1, description="name of a shipped model, or path of a model file")
+    trace: TraceSection
+    amat: Amat = Amat()
+    cache: Cache
+    policy: Policy = Policy()
+    schedule: Schedule = Schedule()
+    seed: int = Field(0, ge=0)

@@ -1,0 +1,72 @@
+"""Cut a trace into prefill and decode segments (semantics, section 9: ``trace.split`` and ``trace.max_tokens``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from slicesim.errors import UserError
+from slicesim.trace.table import DECODE, PREFILL, Trace, TraceBlock, require_faultless
+
+
+class Segment(NamedTuple):
+    """Consecutive tokens of one request in one phase; ``first_position`` counts tokens from the request's start."""
+
+    block: TraceBlock
+    request: int
+    phase: int
+    first_position: int
+    starts_request: bool
+
+
+def segments(trace: Trace, split: str | float, max_tokens: int | None = None) -> Iterator[Segment]:
+    """Yield the segments of a trace in order, checking every block before it is used.
+
+    split: ``recorded``, ``all-decode``, or the fraction of each request that is prompt (at least one token of a
+    request is prompt, and at least one is decode where it has two). Raises UserError for faulty rows.
+    """
+    lengths = trace.request_lengths() if isinstance(split, float) else {}
+    left = max_tokens
+    request, position, phase = None, 0, PREFILL
+    finished: set[int] = set()
+    for whole in trace.blocks():
+        require_faultless(trace.header, whole, trace.name)
+        block = whole.part(0, len(whole) if left is None else min(left, len(whole)))
+        starts = np.flatnonzero(np.diff(block.request, prepend=block.request[:1] - 1))
+        for start, stop in zip(starts, [*starts[1:], len(block)], strict=True):
+            here = int(block.request[start])
+            is_new = here != request
+            if is_new:
+                if here in finished:
+                    raise UserError(f"{trace.name}: request {here} appears again after another one; group its rows")
+                finished.add(here)
+                request, position, phase = here, 0, PREFILL
+            part = block.part(start, stop)
+            prompt = _prompt_tokens(part, split, position, lengths.get(here, 0))
+            if prompt and phase == DECODE:
+                raise UserError(f"{trace.name}: request {here}: prefill after decode; make it a request of its own")
+            for begin, end, kind in ((0, prompt, PREFILL), (prompt, len(part), DECODE)):
+                if end > begin:
+                    yield Segment(part.part(begin, end), here, kind, position + begin, is_new)
+                    is_new, phase = False, kind
+            position += len(part)
+        if left is not None:
+            left -= len(block)
+            if left == 0:
+                return
+
+
+def _prompt_tokens(part: TraceBlock, split: str | float, position: int, length: int) -> int:
+    """Return how many of the part's tokens are prompt; they come first."""
+    if split == "all-decode":
+        return 0
+    if isinstance(split, float):
+        prompt = min(max(1, round(split * length)), max(1, length - 1))
+        return int(np.clip(prompt - position, 0, len(part)))
+    decode = np.flatnonzero(part.phase == DECODE)
+    prompt = int(decode[0]) if len(decode) else len(part)
+    if (part.phase[prompt:] == PREFILL).any():
+        raise UserError(f"request {int(part.request[0])}: prefill after decode; make it a request of its own")
+    return prompt
