@@ -20,9 +20,9 @@ REROUTED = 256
 
 
 class SliceSizes(NamedTuple):
-    """Bytes of the two objects of an expert, per covered layer (int64 [layers]); LSB is 0 where there is none.
+    """Bytes of the two objects of an expert, per covered layer (int64 [layers]), and the weight bits in each.
 
-    msb_bits, lsb_bits: weight bits that each object carries.
+    A cache of whole experts or of MSB slices alone has one object: its LSB has 0 bytes and 0 bits.
     """
 
     msb_bytes: NDArray[np.int64]
@@ -54,9 +54,10 @@ class DecodeDemand(NamedTuple):
 class PrefillDemand(NamedTuple):
     """One request's prompt. Rows: one per streamed expert, layer by layer, in look-up order (falling score sum).
 
-    layer (index), expert, tokens, critical_tokens: int64 [rows]; outcome: uint16 [rows]; gate_mass,
-    critical_mass: float64 [rows], sums over the prompt's tokens; topup_layer, topup_is_lsb: one entry per slice read at
-    the hand-over; over_capacity: layers whose union alone exceeds the cache; resident_bytes: after the hand-over.
+    layer (index), expert, tokens, full_tokens (those that use the LSB too): int64 [rows]; outcome: uint16
+    [rows]; gate_mass, full_mass: float64 [rows], sums of gate scores over tokens and full_tokens; topup_layer,
+    topup_is_lsb: one entry per slice read at the hand-over; over_capacity: layers whose union alone exceeds the cache;
+    resident_bytes: after the hand-over.
     """
 
     request: int
@@ -64,10 +65,10 @@ class PrefillDemand(NamedTuple):
     layer: NDArray[np.int64]
     expert: NDArray[np.int64]
     tokens: NDArray[np.int64]
-    critical_tokens: NDArray[np.int64]
+    full_tokens: NDArray[np.int64]
     outcome: NDArray[np.uint16]
     gate_mass: NDArray[np.float64]
-    critical_mass: NDArray[np.float64]
+    full_mass: NDArray[np.float64]
     topup_layer: NDArray[np.int64]
     topup_is_lsb: NDArray[np.bool_]
     over_capacity: int

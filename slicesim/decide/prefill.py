@@ -91,6 +91,8 @@ def stream_prompt(
         over_capacity += _exceeds(state, batch)
         score = streaming_score(state, policy.warmup, policy.eviction, layer, batch)
         evict_until_it_fits(state, [], score)
+    full_tokens = lsb_wanted * (prompt.selections if policy.prefill_high else prompt.critical)
+    full_mass = lsb_wanted * (prompt.gate_mass if policy.prefill_high else prompt.critical_mass)
     topup = hand_over(state, policy.warmup)
     unions = [prompt.union(layer) for layer in range(layers)]
     layer_of_row = np.repeat(np.arange(layers), [len(union) for union in unions])
@@ -101,10 +103,10 @@ def stream_prompt(
         layer=layer_of_row,
         expert=expert,
         tokens=prompt.selections[layer_of_row, expert],
-        critical_tokens=prompt.critical[layer_of_row, expert],
+        full_tokens=full_tokens[layer_of_row, expert],
         outcome=np.concatenate(outcomes).astype(np.uint16),
         gate_mass=prompt.gate_mass[layer_of_row, expert],
-        critical_mass=prompt.critical_mass[layer_of_row, expert],
+        full_mass=full_mass[layer_of_row, expert],
         topup_layer=state.layer[topup],
         topup_is_lsb=state.kind[topup] == LSB,
         over_capacity=over_capacity,

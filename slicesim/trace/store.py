@@ -183,7 +183,7 @@ def _table(schema: Any, header: TraceHeader, block: TraceBlock) -> Any:
     present = ~(block.ids == ABSENT).all(axis=2).reshape(-1)
 
     def per_row(column: NDArray[Any]) -> NDArray[Any]:
-        return np.repeat(column, layers)[present]
+        return np.asarray(np.repeat(column, layers)[present])
 
     def lists(values: NDArray[Any], kind: Any) -> Any:
         flat = values.reshape(tokens * layers, -1)[present]
@@ -254,7 +254,7 @@ def _lists(table: Any, name: str, width: int, path: Path, first_row: int) -> NDA
     if values.null_count:
         row = int(np.flatnonzero(np.asarray(values.is_null()))[0]) // width
         raise UserError(f"{path}: row {first_row + row}: {name} holds a gap (null)")
-    return values.to_numpy(zero_copy_only=False).reshape(-1, width)
+    return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(-1, width)
 
 
 class _reading:  # noqa: N801 - used as a statement

@@ -39,7 +39,9 @@ class TraceHeader(Section):
     licence: str
     tool_version: str
     notes: str = ""
-    expert_bytes: list[int] | None = Field(None, description="bytes of one expert, per layer, as recorded")
+    expert_bytes: list[int] | None = Field(
+        default=None, description="bytes of one expert, per layer, as recorded"
+    )
     partial_prefill_layers: list[int] = Field(
         default_factory=list,
         description="layers that the recording engine computed for a prompt's last token only",

@@ -1,0 +1,123 @@
+"""The overview: four pictures of one run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+    from slicesim.result import Result
+
+#: Okabe and Ito's colour-blind safe palette.
+COLOURS = {
+    "flash": "#D55E00", "dram": "#0072B2", "sram": "#009E73", "npu": "#CC79A7", "background": "#999999",
+    "hit": "#0072B2", "low": "#56B4E9", "miss": "#D55E00", "denied": "#E69F00",
+}  # fmt: skip
+TIERS = ("flash", "dram", "sram", "npu", "background")
+
+
+def overview(result: Result, path: Path) -> None:
+    """Draw latency, energy, look-ups and quality of a run into one PNG."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    decode = result.tokens[result.tokens["phase"] == "decode"]
+    with plt.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+        figure, axes = plt.subplots(2, 2, figsize=(11, 7), layout="constrained")
+        _latency(axes[0][0], decode)
+        _energy(axes[0][1], result.summary)
+        _lookups(axes[1][0], decode)
+        _quality(axes[1][1], decode)
+        figure.suptitle(_title(result.summary), fontsize=11)
+        if result.synthetic:
+            figure.text(
+                0.5, 0.5, "SYNTHETIC TRACE", fontsize=48, color="#000000", alpha=0.06, rotation=25,
+                ha="center", va="center",
+            )  # fmt: skip
+        figure.savefig(path, dpi=120, metadata={"Software": None})
+        plt.close(figure)
+
+
+def _title(summary: dict[str, Any]) -> str:
+    scenario, trace = summary["scenario"], summary["trace"]
+    kind = "synthetic trace" if trace["synthetic"] else "trace"
+    amat = scenario["amat"]
+    return (
+        f"{summary['model']['name']} on {scenario['device']['name']}, policy {summary['policy']} "
+        f"({amat['high_bits']}/{amat['low_bits']} bits, {scenario['cache']['capacity_gb']:g} GB), "
+        f"{scenario['schedule']['overlap']} overlap\n{kind}: {trace['path']}"
+    )
+
+
+def _bins(decode: pd.DataFrame, most: int = 120) -> tuple[np.ndarray[Any, Any], int]:
+    """Group tokens so that at most ``most`` points are drawn; returns the bin of each token and its width."""
+    width = max(1, -(-len(decode) // most))
+    return np.arange(len(decode)) // width, width
+
+
+def _stack(axis: Axes, frame: pd.DataFrame, width: int, colours: list[str]) -> None:
+    position = frame.index.to_numpy() * width
+    if not len(frame):
+        axis.text(0.5, 0.5, "no decode tokens", ha="center", transform=axis.transAxes)
+    below = np.zeros(len(frame))
+    for name, colour in zip(frame.columns, colours, strict=True):
+        axis.bar(position, frame[name], width=width, bottom=below, color=colour, label=name, linewidth=0)
+        below += frame[name].to_numpy()
+    axis.set_xlabel(f"decode token{'' if width == 1 else f' (mean of {width})'}")
+
+
+def _latency(axis: Axes, decode: pd.DataFrame) -> None:
+    group, width = _bins(decode)
+    parts = decode[["dram_stall_ps", "npu_ps", "flash_stall_ps"]].groupby(group).mean() / 1e9
+    parts.columns = ["DRAM", "NPU compute", "waiting for flash"]
+    _stack(axis, parts, width, [COLOURS["dram"], COLOURS["npu"], COLOURS["flash"]])
+    axis.set_ylabel("latency per token (ms)")
+    axis.set_title("Where the time goes")
+    axis.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, -0.32))
+
+
+def _energy(axis: Axes, summary: dict[str, Any]) -> None:
+    per_token = summary["decode"]["energy_pj_per_token"]
+    values = [(per_token[tier] or 0.0) / 1e9 for tier in TIERS]
+    bars = axis.bar(TIERS, values, color=[COLOURS[tier] for tier in TIERS])
+    axis.bar_label(bars, fmt="%.2f", fontsize=8)
+    total, non_expert = ((per_token[name] or 0.0) / 1e9 for name in ("total", "non_expert"))
+    axis.set_ylabel("energy per decode token (mJ)")
+    axis.set_title(f"Energy by tier: {total:.2f} mJ per token, {total - non_expert:.2f} without non-expert traffic")
+
+
+def _lookups(axis: Axes, decode: pd.DataFrame) -> None:
+    group, width = _bins(decode)
+    per_token = decode.groupby(group)[
+        ["msb_hits", "lsb_hits", "msb_misses", "lsb_misses", "degraded", "substituted", "dropped"]
+    ].mean()
+    per_token["denied"] = per_token[["degraded", "substituted", "dropped"]].sum(axis=1)
+    shown = per_token[["msb_hits", "lsb_hits", "msb_misses", "lsb_misses", "denied"]]
+    shown.columns = ["MSB hit", "LSB hit", "MSB miss", "LSB miss", "denied"]
+    colours = [COLOURS["hit"], COLOURS["low"], COLOURS["miss"], "#F0A070", COLOURS["denied"]]
+    _stack(axis, shown, width, colours)
+    axis.set_ylabel("slice requests per token")
+    axis.set_title("What became of the requests")
+    axis.legend(frameon=False, ncols=5, loc="lower left", bbox_to_anchor=(0, -0.32), columnspacing=0.8)
+
+
+def _quality(axis: Axes, decode: pd.DataFrame) -> None:
+    group, width = _bins(decode)
+    names = {"high_mass": "high precision", "low_mass": "low precision", "substituted_mass": "substituted",
+             "dropped_mass": "dropped"}  # fmt: skip
+    mass = decode[["total_mass", *names]].groupby(group).sum()
+    share = mass[list(names)].div(mass["total_mass"].where(mass["total_mass"] > 0), axis=0).fillna(0.0)
+    share.columns = list(names.values())
+    colours = [COLOURS["hit"], COLOURS["low"], COLOURS["denied"], COLOURS["miss"]]
+    _stack(axis, share, width, colours)
+    axis.set_ylim(0, 1)
+    axis.set_ylabel("share of gate mass")
+    axis.set_title("Quality proxy (open loop)")
+    axis.legend(frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0, -0.32))

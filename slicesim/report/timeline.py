@@ -1,0 +1,123 @@
+"""The timeline as Chrome trace events, which Perfetto opens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from slicesim.decide import DecodeDemand, Demand
+from slicesim.schedule import Plan, Timeline
+from slicesim.schedule.workload import NO_OP
+
+if TYPE_CHECKING:
+    from slicesim.result import Result
+
+Part = tuple[Demand, Plan, Timeline, int]
+PROCESS = 1
+PS_PER_US = 1e6
+
+
+class Event(NamedTuple):
+    """One bar: its track, what it is, and when."""
+
+    track: str
+    name: str
+    start_ps: int
+    duration_ps: int
+    step: str
+
+
+def events(parts: Sequence[Part]) -> pd.DataFrame:
+    """Return all bars as a frame, track by track within each table."""
+    return pd.DataFrame(_events(parts), columns=Event._fields)
+
+
+def write_timeline(result: Result, path: Path) -> None:
+    """Write the window of a result; times are microseconds, as the format asks."""
+    bars = list(_events(result.window.parts))
+    tracks = {track: number for number, track in enumerate(sorted({bar.track for bar in bars}, key=_track_order), 1)}
+    label = "slicesim (synthetic trace)" if result.synthetic else "slicesim"
+    head: list[dict[str, Any]] = [_name("process_name", PROCESS, 0, label)]
+    for track, number in tracks.items():
+        head += [_name("thread_name", PROCESS, number, track)]
+        head += [{"ph": "M", "pid": PROCESS, "tid": number, "name": "thread_sort_index", "args": {"sort_index": number}}]
+    with path.open("w", encoding="utf-8") as file:
+        file.write('{"displayTimeUnit":"ns","otherData":')
+        file.write(json.dumps({"trace": result.summary["trace"]["path"], "synthetic": result.synthetic}))
+        file.write(',"traceEvents":[\n')
+        file.write(",\n".join(json.dumps(entry) for entry in head))
+        for bar in bars:
+            file.write(
+                f',\n{{"ph":"X","pid":{PROCESS},"tid":{tracks[bar.track]},"name":{json.dumps(bar.name)},'
+                f'"ts":{bar.start_ps / PS_PER_US:.6f},"dur":{bar.duration_ps / PS_PER_US:.6f}}}'
+            )
+        file.write("\n]}\n")
+
+
+def _name(kind: str, process: int, thread: int, name: str) -> dict[str, Any]:
+    return {"ph": "M", "pid": process, "tid": thread, "name": kind, "args": {"name": name}}
+
+
+def _track_order(track: str) -> tuple[int, str]:
+    order = ("token", "NPU", "NPU waits", "DRAM", "flash pipe")
+    return (order.index(track), track) if track in order else (len(order), track)
+
+
+def _events(parts: Sequence[Part]) -> Iterator[Event]:
+    for demand, plan, timeline, steps in parts:
+        names = _step_names(demand)
+        for step in range(steps):
+            span = int(timeline.step_end[step] - timeline.step_start[step])
+            yield Event("token", names[step], int(timeline.step_start[step]), span, names[step])
+        yield from _operations(plan, timeline, names, steps)
+        yield from _reads(plan, timeline, names, steps)
+
+
+def _step_names(demand: Demand) -> list[str]:
+    if isinstance(demand, DecodeDemand):
+        return [f"request {r} token {t}" for r, t in zip(demand.request, demand.token, strict=True)]
+    return [f"request {demand.request} prefill ({demand.prompt_tokens} tokens)"]
+
+
+def _operations(plan: Plan, timeline: Timeline, names: list[str], steps: int) -> Iterator[Event]:
+    work = plan.workload
+    step_of_op = work.step_of_op()
+    columns = (
+        step_of_op, work.op_layer, work.op_expert, timeline.op_ready, timeline.op_request,
+        timeline.op_grant, timeline.op_end, plan.op_stream_ps,
+    )  # fmt: skip
+    for step, layer, expert, ready, request, grant, end, stream in zip(*(c.tolist() for c in columns), strict=True):
+        if step >= steps:
+            return
+        name = f"L{layer} expert {expert}" if expert >= 0 else f"L{layer}" if layer >= 0 else "LM head"
+        if request > ready:
+            yield Event("NPU waits", f"{name}: flash", ready, request - ready, names[step])
+        if grant > request:
+            yield Event("NPU waits", f"{name}: DRAM", request, grant - request, names[step])
+        yield Event("NPU", name, grant, end - grant, names[step])
+        yield Event("DRAM", f"read {name}", grant, stream, names[step])
+
+
+def _reads(plan: Plan, timeline: Timeline, names: list[str], steps: int) -> Iterator[Event]:
+    work = plan.workload
+    waits = work.read_op != NO_OP
+    layer = np.where(waits, work.op_layer[work.read_op], -1)
+    expert = np.where(waits, work.op_expert[work.read_op], -1)
+    columns = (
+        work.step_of_read(), layer, expert, work.read_is_lsb, timeline.read_lane, timeline.read_start,
+        timeline.read_pipe, timeline.read_end, timeline.read_write, timeline.read_usable, plan.read_pipe_ps,
+    )  # fmt: skip
+    for step, lay, exp, is_lsb, lane, start, pipe, end, write, usable, pipe_ps in zip(
+        *(c.tolist() for c in columns), strict=True
+    ):
+        if step >= steps:
+            return
+        name = f"L{lay} expert {exp} {'LSB' if is_lsb else 'MSB'}" if lay >= 0 else "top-up"
+        yield Event(f"flash lane {lane}", name, start, end - start, names[step])
+        yield Event("flash pipe", name, pipe, pipe_ps, names[step])
+        yield Event("DRAM", f"fill {name}", write, usable - write, names[step])

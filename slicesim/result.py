@@ -1,0 +1,83 @@
+"""What a run returns: figures, one row per step, the events of the first tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from slicesim.account import Columns
+from slicesim.decide import DecodeDemand, Demand
+from slicesim.report.folder import write_folder
+from slicesim.report.summary import summarise
+from slicesim.schedule import Plan, Timeline
+
+
+@dataclass
+class Window:
+    """The timelines of the first prompt and of the first decode tokens, for drawing."""
+
+    tokens_left: int
+    parts: list[tuple[Demand, Plan, Timeline, int]] = field(default_factory=list)
+
+    def add(self, demand: Demand, plan: Plan, timeline: Timeline) -> None:
+        """Keep a table while there is room; the last entry says how many of its steps count."""
+        is_decode = isinstance(demand, DecodeDemand)
+        has_prompt = any(not isinstance(part[0], DecodeDemand) for part in self.parts)
+        if self.tokens_left <= 0 or (has_prompt and not is_decode):
+            return
+        steps = min(plan.workload.steps, self.tokens_left)
+        self.parts.append((demand, plan, timeline, steps))
+        self.tokens_left -= steps if is_decode else 0
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run.
+
+    summary: the figures, plain data; tokens: DataFrame, one row per decode token and one per prompt (``phase`` is
+    ``prefill`` or ``decode``), counts, bytes, ps and pJ as the column names say; window: events for the timeline.
+    """
+
+    summary: dict[str, Any]
+    tokens: pd.DataFrame
+    window: Window
+
+    @classmethod
+    def collect(cls, head: dict[str, Any], rows: Sequence[Columns], window: Window) -> Result:
+        """Join the rows of all demand tables and sum them up."""
+        frame = pd.DataFrame({name: np.concatenate([part[name] for part in rows]) for name in rows[0]})
+        summary = {**head, **summarise(frame)}
+        frame["phase"] = np.where(frame["phase"] == 0, "prefill", "decode")
+        return cls(summary, frame, window)
+
+    @property
+    def decode(self) -> dict[str, Any]:
+        """The summary's decode part."""
+        part: dict[str, Any] = self.summary["decode"]
+        return part
+
+    @property
+    def prefill(self) -> dict[str, Any]:
+        """The summary's prefill part."""
+        part: dict[str, Any] = self.summary["prefill"]
+        return part
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the trace is synthetic; every picture and table says so."""
+        return bool(self.summary["trace"]["synthetic"])
+
+    def events(self) -> pd.DataFrame:
+        """Events of the window: columns track, name, start_ps, duration_ps, step."""
+        from slicesim.report.timeline import events
+
+        return events(self.window.parts)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write summary.json, tokens.parquet, timeline.json and overview.png; the folder appears only when whole."""
+        return write_folder(self, Path(folder))

@@ -1,0 +1,109 @@
+"""Servers for SimPy that grant last within an instant, by (priority, arrival, class, sequence number).
+
+SimPy's own resources grant at once, so ties between requests of one instant would depend on the order in which
+processes happen to run (semantics, section 5, rule 2).
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+
+import simpy
+
+#: SimPy handles urgent events (0) first, then normal ones (1); grants come after both.
+GRANT = 2
+
+
+class Grant(simpy.Event):
+    """Looks at a server's queue once more at this instant, after all else that happens in it."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(server.env)
+        self._ok, self._value = True, None
+        self.look = server.look
+        self.pending = False
+
+    def ask(self) -> None:
+        """Come at the end of this instant, once."""
+        if not self.pending:
+            self.pending = True
+            self.callbacks = [self._come]
+            self.env.schedule(self, GRANT)
+
+    def _come(self, _: simpy.Event) -> None:
+        self.pending = False
+        self.look()
+
+
+class Service(simpy.Event):
+    """A request. It happens ``duration`` ps after its grant; its value says when the grant was, or what it gave."""
+
+    def __init__(self, env: simpy.Environment, duration: int) -> None:
+        super().__init__(env)
+        self.duration = duration
+
+    def begin(self, value: object) -> None:
+        """Start now."""
+        self._ok, self._value = True, value
+        self.env.schedule(self, delay=self.duration)
+
+
+class Server:
+    """A queue of requests and the rule of granting them."""
+
+    def __init__(self, env: simpy.Environment) -> None:
+        self.env = env
+        self._waiting: list[tuple[int, int, int, int, Service]] = []
+        self._grant = Grant(self)
+
+    def request(self, duration: int, kind: int, sequence: int, priority: int = 0) -> Service:
+        """Ask for service; the lowest (priority, arrival, class, sequence) is granted first."""
+        service = Service(self.env, duration)
+        heappush(self._waiting, (priority, self.env.now, kind, sequence, service))
+        self._grant.ask()
+        return service
+
+    def look(self) -> None:
+        """Grant what can be granted."""
+        raise NotImplementedError
+
+
+class Pipe(Server):
+    """Serves one request at a time, never interrupted; a service's value is the time of its grant."""
+
+    def __init__(self, env: simpy.Environment) -> None:
+        super().__init__(env)
+        self._busy = False
+
+    def look(self) -> None:
+        """Begin the next service where the pipe is free."""
+        if self._waiting and not self._busy:
+            self._busy = True
+            service = heappop(self._waiting)[-1]
+            service.begin(self.env.now)
+            # first in line, so that the pipe is free before anybody hears of the end
+            service.callbacks.insert(0, self._end)
+
+    def _end(self, _: simpy.Event) -> None:
+        self._busy = False
+        if self._waiting:
+            self._grant.ask()
+
+
+class Lanes(Server):
+    """Equal lanes; a request takes the lowest free one and gives it back itself. A service's value is (lane, start)."""
+
+    def __init__(self, env: simpy.Environment, lanes: int) -> None:
+        super().__init__(env)
+        self._free = list(range(lanes))
+
+    def give_back(self, lane: int) -> None:
+        """Free a lane."""
+        heappush(self._free, lane)
+        if self._waiting:
+            self._grant.ask()
+
+    def look(self) -> None:
+        """Hand out free lanes."""
+        while self._free and self._waiting:
+            heappop(self._waiting)[-1].begin((heappop(self._free), self.env.now))
