@@ -12,8 +12,9 @@ import pandas as pd
 
 from slicesim.account import Columns
 from slicesim.decide import DecodeDemand, Demand
+from slicesim.policies import Constraint
 from slicesim.report.folder import write_folder
-from slicesim.report.summary import summarise
+from slicesim.report.summary import constraint_report, summarise
 from slicesim.schedule import Plan, Timeline
 
 
@@ -48,10 +49,18 @@ class Result:
     window: Window
 
     @classmethod
-    def collect(cls, head: dict[str, Any], rows: Sequence[Columns], window: Window) -> Result:
+    def collect(cls, head: dict[str, Any], constraint: Constraint, rows: Sequence[Columns], window: Window) -> Result:
         """Join the rows of all demand tables and sum them up."""
         frame = pd.DataFrame({name: np.concatenate([part[name] for part in rows]) for name in rows[0]})
         summary = {**head, **summarise(frame)}
+        report = constraint_report(frame, constraint)
+        summary["decode"]["constraint"] = report
+        if not summary["decode"]["tokens"]:
+            advice = "no decode tokens in this trace as it is split: set trace.split to all-decode or to a fraction"
+            summary["warnings"] = [*head["warnings"], advice]
+        elif report.get("met") is False:
+            reached = f"miss rate target {report['target']:.1%} not met: {report['rate']:.2%} reached"
+            summary["warnings"] = [*head["warnings"], reached]
         frame["phase"] = np.where(frame["phase"] == 0, "prefill", "decode")
         return cls(summary, frame, window)
 

@@ -50,15 +50,15 @@ def dequantise(quantised: Quantised) -> FloatArray:
 
 def split(codes: Codes, shift: int) -> tuple[Codes, Codes]:
     """Cut codes into the MSB slice (code >> shift) and the LSB slice (the lowest ``shift`` bits)."""
-    return codes >> shift, codes & ((1 << shift) - 1)
+    return (codes >> shift).astype(np.uint8), (codes & ((1 << shift) - 1)).astype(np.uint8)
 
 
 def rebuild(msb: Codes, lsb: Codes, shift: int) -> Codes:
     """Put the slices together again, bit for bit."""
-    return (msb << shift) | lsb
+    return ((msb << shift) | lsb).astype(np.uint8)
 
 
 def truncate(high: Quantised, shift: int, *, shift_zero: bool = True) -> Quantised:
     """Return the code of the MSB slice alone. ``shift_zero=False`` shows what goes wrong without AMAT's shift."""
     zero = high.zero >> shift if shift_zero else high.zero
-    return Quantised(high.codes >> shift, high.scale * 2.0**shift, zero)
+    return Quantised((high.codes >> shift).astype(np.uint8), high.scale * 2.0**shift, zero.astype(np.uint8))

@@ -66,9 +66,7 @@ def guarded(strategy: object, score: Score) -> Score:
     return checked
 
 
-def streaming_score(
-    state: SliceState, warmup: Warmup, eviction: Eviction, layer: int, batch: IntArray
-) -> Score:
+def streaming_score(state: SliceState, warmup: Warmup, eviction: Eviction, layer: int, batch: IntArray) -> Score:
     """Order of leaving while prefill streams ``layer``.
 
     The warm-up's own order; slices of layers not yet processed come after it, the batch in hand last of all.

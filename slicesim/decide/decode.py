@@ -77,7 +77,7 @@ class Router:
                 slots.append((newcomer, float(served[newcomer]), gate, REROUTED))
         slots.sort(key=lambda slot: -slot[1])
         experts, own, original, outcome = map(list, zip(*slots, strict=True))
-        return Batch(experts, own, original, outcome)  # type: ignore[arg-type]
+        return Batch(experts, own, original, outcome)
 
 
 def gate_scores(logits: FloatArray, stock: list[int], renormalised: bool) -> FloatArray:

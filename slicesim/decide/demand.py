@@ -83,4 +83,4 @@ def has(outcome: NDArray[np.uint16], *bits: int) -> NDArray[np.bool_]:
     mask = 0
     for bit in bits:
         mask |= bit
-    return (outcome & mask) != 0
+    return np.asarray((outcome & mask) != 0)

@@ -28,7 +28,7 @@ class NpuTier:
         cost = BIT_COST[self.settings.bit_cost]
         return sum(cost(bits) for bits in slice_bits)
 
-    def compute_ps(self, eighths: int, tiles: int, *, batch: bool) -> int:
+    def compute_ps(self, eighths: int, tiles: int, batch: bool) -> int:
         """Time of a GEMV (``batch`` false) or GEMM; at least one cycle per tile."""
         utilisation = self.settings.gemm_utilisation if batch else self.settings.gemv_utilisation
         per_cycle = Fraction(utilisation.value) * int(self.settings.macs_per_cycle.value) * 8

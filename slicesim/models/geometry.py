@@ -36,11 +36,7 @@ class LatentAttention(Section):
     def weights(self, hidden: int) -> int:
         """Weights of one layer's attention."""
         query_out = self.heads * (self.nope_head_dim + self.rope_head_dim)
-        query = (
-            hidden * query_out
-            if self.q_lora_rank is None
-            else self.q_lora_rank * (hidden + query_out)
-        )
+        query = hidden * query_out if self.q_lora_rank is None else self.q_lora_rank * (hidden + query_out)
         down = hidden * (self.kv_lora_rank + self.rope_head_dim)
         up = self.kv_lora_rank * self.heads * (self.nope_head_dim + self.value_head_dim)
         return query + down + up + self.heads * self.value_head_dim * hidden

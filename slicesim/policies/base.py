@@ -6,10 +6,10 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from slicesim.policies.slices import FloatArray, IntArray
+from slicesim.policies.slices import BoolArray, FloatArray, IntArray
 
 #: Sort keys of a set of slices, the first one counts most; the smallest goes first.
-Keys = tuple[FloatArray | IntArray, ...]
+Keys = tuple[FloatArray | IntArray | BoolArray, ...]
 
 
 class Strategy(BaseModel):

@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from slicesim.errors import UserError
 from slicesim.policies import constraint, eviction, fetch, precision, prefetch, routing, warmup
@@ -31,13 +31,12 @@ KINDS: dict[str, type[Strategy]] = {
 }
 
 
-
 class Preset(PolicyParts):
     """A preset file: seven strategies, and what changes where the trace holds logits."""
 
     description: str
     source: str
-    with_logits: PolicyParts = Field(default_factory=PolicyParts)
+    with_logits: PolicyParts = PolicyParts()
 
 
 @dataclass(frozen=True)

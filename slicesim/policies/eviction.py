@@ -103,5 +103,3 @@ class Belady(Eviction):
     def score(self, state: SliceState, entries: IntArray) -> Keys:
         """Next use, farthest first."""
         return (-state.next_use[entries], entries)
-
-

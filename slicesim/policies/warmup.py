@@ -80,7 +80,7 @@ class RandomExperts(Warmup):
         return HandOver(_that_fit(state, streamed[order]), _NOTHING, None)
 
     def _priority(self, state: SliceState, entries: IntArray) -> FloatArray:
-        return state.priority[entries - state.kind[entries]]
+        return np.asarray(state.priority[entries - state.kind[entries]])
 
 
 class RandomSlices(RandomExperts):
@@ -89,7 +89,7 @@ class RandomSlices(RandomExperts):
     name: ClassVar[str] = "random-slices"
 
     def _priority(self, state: SliceState, entries: IntArray) -> FloatArray:
-        return state.priority[entries]
+        return np.asarray(state.priority[entries])
 
 
 class Pcw(Warmup):

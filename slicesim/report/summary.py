@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from slicesim.hardware.units import PS_PER_S
+from slicesim.policies import Constraint
 from slicesim.trace import DECODE, PREFILL
 
 TIERS = ("flash", "dram", "sram", "npu", "background")
@@ -24,6 +25,28 @@ def summarise(rows: pd.DataFrame) -> dict[str, Any]:
             **_phase(prefill, int(prefill["prompt_tokens"].sum())),
         },
         "decode": {"stall_tokens": _stalled(decode), **_phase(decode, len(decode))},
+    }
+
+
+def constraint_report(rows: pd.DataFrame, constraint: Constraint) -> dict[str, Any]:
+    """What a miss-rate constraint was asked for and what it reached, over the decode steps in which it was active."""
+    report: dict[str, Any] = {"name": constraint.name or type(constraint).__name__}
+    target = getattr(constraint, "target", None)
+    if target is None:
+        return report
+    decode = rows[rows["phase"] == DECODE]
+    active = decode[decode.groupby("request").cumcount() >= getattr(constraint, "start_step", 0)]
+    misses = int(active[["msb_misses", "lsb_misses"]].to_numpy().sum())
+    hits = int(active[["msb_hits", "lsb_hits"]].to_numpy().sum())
+    rate = _share(misses, misses + hits)
+    strength = active["strength"].to_numpy()
+    return report | {
+        "target": target,
+        "active_tokens": len(active),
+        "rate": rate,
+        "met": None if rate is None else rate <= target,
+        "strength_mean": float(strength.mean()) if len(strength) else None,
+        "strength_last": float(strength[-1]) if len(strength) else None,
     }
 
 

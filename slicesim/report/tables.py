@@ -106,7 +106,7 @@ def comparison(results: Sequence[Result]) -> list[dict[str, Any]]:
     rows = []
     for result in results:
         part = {**result.decode, "quality": _with_lost_mass(result.decode["quality"])}
-        row: dict[str, Any] = {"policy": result.summary["policy"], "constraint": result.summary["constraint"]}
+        row: dict[str, Any] = {"policy": result.summary["policy"], "constraint": result.decode["constraint"]["name"]}
         row |= {name: _scaled(figure(part, path), factor) for name, path, factor, _ in COLUMNS}
         row["flash MB/token"] = flash_mb_per_token(part)
         row["energy gain"] = _ratio(first["energy_pj_per_token"]["total"], part["energy_pj_per_token"]["total"])
@@ -129,7 +129,8 @@ def comparison_table(results: Sequence[Result]) -> Table:
         caption=provenance(results[0]) + "; quality is an open-loop proxy",
     )
     formats = {name: form for name, _, _, form in COLUMNS}
-    formats |= {"flash MB/token": "{:.1f}"} | dict.fromkeys(("energy gain", "expert energy gain", "latency gain"), "{:.2f}x")
+    gains = ("energy gain", "expert energy gain", "latency gain")
+    formats |= {"flash MB/token": "{:.1f}"} | dict.fromkeys(gains, "{:.2f}x")
     rows = comparison(results)
     for name in rows[0]:
         table.add_column(name, justify="left" if name in ("policy", "constraint") else "right")
@@ -149,3 +150,26 @@ def _scaled(value: float | None, factor: float) -> float | None:
 
 def _ratio(first: float | None, other: float | None) -> float | None:
     return first / other if first and other else None
+
+
+def info_table(info: dict[str, Any]) -> Table:
+    """Return what ``trace info`` knows; nested figures one row each."""
+    table = Table(title=f"{'SYNTHETIC trace' if info.get('synthetic') else 'trace'} {info.get('name', '')}")
+    table.add_column("")
+    table.add_column("", overflow="fold")
+    for key, value in info.items():
+        if isinstance(value, dict):
+            table.add_row(key, "")
+            for inner, figure_ in value.items():
+                table.add_row(f"   {inner}", _plain(figure_))
+        else:
+            table.add_row(key, _plain(value))
+    return table
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return " ".join(_plain(item) for item in value)
+    return "-" if value is None else str(value)

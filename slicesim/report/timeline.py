@@ -42,10 +42,9 @@ def write_timeline(result: Result, path: Path) -> None:
     bars = list(_events(result.window.parts))
     tracks = {track: number for number, track in enumerate(sorted({bar.track for bar in bars}, key=_track_order), 1)}
     label = "slicesim (synthetic trace)" if result.synthetic else "slicesim"
-    head: list[dict[str, Any]] = [_name("process_name", PROCESS, 0, label)]
+    head: list[dict[str, Any]] = [_about("process_name", 0, name=label)]
     for track, number in tracks.items():
-        head += [_name("thread_name", PROCESS, number, track)]
-        head += [{"ph": "M", "pid": PROCESS, "tid": number, "name": "thread_sort_index", "args": {"sort_index": number}}]
+        head += [_about("thread_name", number, name=track), _about("thread_sort_index", number, sort_index=number)]
     with path.open("w", encoding="utf-8") as file:
         file.write('{"displayTimeUnit":"ns","otherData":')
         file.write(json.dumps({"trace": result.summary["trace"]["path"], "synthetic": result.synthetic}))
@@ -59,8 +58,8 @@ def write_timeline(result: Result, path: Path) -> None:
         file.write("\n]}\n")
 
 
-def _name(kind: str, process: int, thread: int, name: str) -> dict[str, Any]:
-    return {"ph": "M", "pid": process, "tid": thread, "name": kind, "args": {"name": name}}
+def _about(what: str, thread: int, **arguments: str | int) -> dict[str, Any]:
+    return {"ph": "M", "pid": PROCESS, "tid": thread, "name": what, "args": arguments}
 
 
 def _track_order(track: str) -> tuple[int, str]:

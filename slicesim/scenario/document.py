@@ -102,7 +102,7 @@ def _merge(
 def parse_value(text: str, mark: str) -> Any:
     """Read the value of ``--set path=value`` as YAML."""
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
+        return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise UserError(f"{mark}: not a YAML value ({_first_line(error)})") from None
 
@@ -154,9 +154,7 @@ def _parse(path: Path) -> Document:
     return Document(data, marks, str(path))
 
 
-def _construct(
-    loader: _Loader, node: yaml.Node, path: KeyPath, marks: dict[KeyPath, str], file: Path
-) -> Any:
+def _construct(loader: _Loader, node: yaml.Node, path: KeyPath, marks: dict[KeyPath, str], file: Path) -> Any:
     if isinstance(node, yaml.MappingNode):
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:

@@ -107,8 +107,6 @@ def _written_path(loc: tuple[str | int, ...], data: Any) -> KeyPath:
     for position, part in enumerate(loc):
         if isinstance(node, Mapping) and part in node:
             node = node[part]
-        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
-            node = node[part]
         elif isinstance(node, Mapping) and position == len(loc) - 1:
             pass
         else:

@@ -252,3 +252,11 @@ class Settings(Section):
     policy: Policy = Policy()
     schedule: Schedule = Schedule()
     seed: int = Field(0, ge=0)
+
+
+def scenario_schema() -> dict[str, Any]:
+    """JSON Schema of a scenario file; ``extends`` may give part of it by another file."""
+    schema = Settings.model_json_schema()
+    schema["title"] = "slicesim scenario"
+    schema["properties"]["extends"] = {"type": "string", "description": "YAML file that this one is laid over"}
+    return schema

@@ -49,19 +49,23 @@ def build_plan(workload: Workload, hardware: Hardware, sizes: SliceSizes) -> Pla
         + workload.op_macs_full * npu.work_eighths(sizes.msb_bits, sizes.lsb_bits)
     )
     tiles = -(-workload.op_read_bytes // sram.tile_bytes)
+
+    def rows(size_bytes: IntArray) -> IntArray:
+        return -(-size_bytes // dram.row_bytes)
+
     return Plan(
         workload=workload,
         lanes=flash.lanes,
         op_stream_ps=_each(dram.transfer_ps, moved),
         op_first_ps=_each(dram.transfer_ps, np.minimum(moved, sram.tile_bytes)),
-        op_compute_ps=_each(lambda work, n_tiles, batch: npu.compute_ps(work, n_tiles, batch=batch), eighths, tiles, workload.op_tokens > 1),
+        op_compute_ps=_each(npu.compute_ps, eighths, tiles, workload.op_tokens > 1),
         op_eighths=eighths,
-        op_activations=-(-workload.op_read_bytes // dram.row_bytes) - (-workload.op_write_bytes // dram.row_bytes),
+        op_activations=rows(workload.op_read_bytes) + rows(workload.op_write_bytes),
         read_latency_ps=flash.latency_ps,
         read_pipe_ps=_each(flash.pipe_ps, workload.read_bytes),
         read_lane_ps=_each(flash.lane_ps, workload.read_bytes),
         read_write_ps=_each(dram.transfer_ps, workload.read_bytes),
-        read_activations=-(-workload.read_bytes // dram.row_bytes),
+        read_activations=rows(workload.read_bytes),
     )
 
 

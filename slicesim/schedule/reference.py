@@ -13,7 +13,7 @@ import numpy as np
 import simpy
 
 from slicesim.schedule.plan import Plan
-from slicesim.schedule.servers import Lanes, Pipe
+from slicesim.schedule.servers import Lanes, Pipe, then
 from slicesim.schedule.timeline import Timeline
 
 #: Classes of DRAM requests: at equal arrival the fill goes first.
@@ -76,16 +76,16 @@ class _Run:
     def batch(self, ops: range, reads: range) -> Process:
         """Attention and router; then the reads go out, and the other operations follow (rules 5 and 6)."""
         if ops:
-            yield from self.execute(ops[0], self.env.now)
+            yield from self.execute(ops[0], int(self.env.now))
         everything, fills_of = self.issue(reads)
-        ready = self.env.now
+        ready = int(self.env.now)
         if reads and (self.serial or not ops):
             yield everything.done
         for op in ops[1:]:
             if op in fills_of:
                 yield fills_of[op].done
             yield from self.execute(op, ready)
-            ready = self.env.now
+            ready = int(self.env.now)
 
     def issue(self, reads: range) -> tuple[_Fills, dict[int, _Fills]]:
         """Send a batch's reads to the flash queue, in look-up order; return what to wait for: all, or by operation."""
@@ -100,7 +100,7 @@ class _Run:
 
     def execute(self, op: int, ready: int) -> Process:
         """One operation: its bytes stream from DRAM, and the array works on each tile as it comes (rule 5)."""
-        request = self.env.now
+        request = int(self.env.now)
         grant = yield self.dram.request(self.stream_ps[op], NPU_READ, op)
         end = max(self.env.now, grant + self.first_ps[op] + self.compute_ps[op])
         if end > self.env.now:
@@ -135,13 +135,13 @@ class _Read:
         self.run, self.number, self.waiters = run, number, waiters
         for fills in waiters:
             fills.left += 1
-        run.lanes.request(run.latency_ps, 0, number).callbacks.append(self.latency_over)
+        then(run.lanes.request(run.latency_ps, 0, number), self.latency_over)
 
     def latency_over(self, event: simpy.Event) -> None:
         """Ask for the shared pipe."""
         run, number = self.run, self.number
-        self.lane, self.start = event.value
-        run.flash_pipe.request(run.pipe_ps[number], 0, number).callbacks.append(self.pipe_over)
+        self.lane, self.start = event.value  # type: ignore[misc]
+        then(run.flash_pipe.request(run.pipe_ps[number], 0, number), self.pipe_over)
 
     def pipe_over(self, event: simpy.Event) -> None:
         """Keep the lane until it has done its part too."""
@@ -149,7 +149,7 @@ class _Read:
         run.times["read_pipe"][self.number] = event.value
         lane_end = self.start + run.latency_ps + run.lane_ps[self.number]
         if lane_end > run.env.now:
-            run.env.timeout(lane_end - run.env.now).callbacks.append(self.lane_over)
+            then(run.env.timeout(lane_end - run.env.now), self.lane_over)
         else:
             self.lane_over(event)
 
@@ -160,7 +160,7 @@ class _Read:
         times = run.times
         times["read_lane"][number], times["read_start"][number] = self.lane, self.start
         times["read_end"][number] = run.env.now
-        run.dram.request(run.write_ps[number], FILL, number).callbacks.append(self.write_over)
+        then(run.dram.request(run.write_ps[number], FILL, number), self.write_over)
 
     def write_over(self, event: simpy.Event) -> None:
         """The bytes are usable."""

@@ -6,12 +6,14 @@ processes happen to run (semantics, section 5, rule 2).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from heapq import heappop, heappush
 
 import simpy
+from simpy.events import EventPriority
 
 #: SimPy handles urgent events (0) first, then normal ones (1); grants come after both.
-GRANT = 2
+GRANT = EventPriority(2)
 
 
 class Grant(simpy.Event):
@@ -27,12 +29,18 @@ class Grant(simpy.Event):
         """Come at the end of this instant, once."""
         if not self.pending:
             self.pending = True
-            self.callbacks = [self._come]
+            self.callbacks = [self._come]  # SimPy clears the list each time
             self.env.schedule(self, GRANT)
 
     def _come(self, _: simpy.Event) -> None:
         self.pending = False
         self.look()
+
+
+def then(event: simpy.Event, follow: Callable[[simpy.Event], None]) -> None:
+    """Call ``follow`` when the event happens."""
+    assert event.callbacks is not None, "the event has happened already"
+    event.callbacks.append(follow)
 
 
 class Service(simpy.Event):
@@ -53,7 +61,7 @@ class Server:
 
     def __init__(self, env: simpy.Environment) -> None:
         self.env = env
-        self._waiting: list[tuple[int, int, int, int, Service]] = []
+        self._waiting: list[tuple[int, float, int, int, Service]] = []
         self._grant = Grant(self)
 
     def request(self, duration: int, kind: int, sequence: int, priority: int = 0) -> Service:
@@ -81,8 +89,12 @@ class Pipe(Server):
             self._busy = True
             service = heappop(self._waiting)[-1]
             service.begin(self.env.now)
-            # first in line, so that the pipe is free before anybody hears of the end
-            service.callbacks.insert(0, self._end)
+
+    def request(self, duration: int, kind: int, sequence: int, priority: int = 0) -> Service:
+        """Ask for the pipe for ``duration`` ps."""
+        service = super().request(duration, kind, sequence, priority)
+        then(service, self._end)  # first in line: the pipe is free before anybody hears of the end
+        return service
 
     def _end(self, _: simpy.Event) -> None:
         self._busy = False

@@ -39,9 +39,7 @@ class Timeline:
     def empty(cls, plan: Plan) -> Timeline:
         """Columns to be filled in by an engine."""
         counts = {"step": plan.workload.steps, "op": len(plan.op_stream_ps), "read": len(plan.read_pipe_ps)}
-        return cls(
-            **{name: np.zeros(counts[name.split("_")[0]], dtype=np.int64) for name in cls.__dataclass_fields__}
-        )
+        return cls(**{name: np.zeros(counts[name.split("_")[0]], dtype=np.int64) for name in cls.__dataclass_fields__})
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,8 @@ def build_workload(demand: Demand, shapes: Shapes) -> Workload:
     return _prefill(demand, shapes)
 
 
+#: What an operation is unless it says otherwise: the LM head, of one token.
+_DEFAULT = {"layer": -1, "expert": -1, "tokens": 1}
 _OP_COLUMNS = [f.name.removeprefix("op_") for f in fields(Workload) if f.name.startswith("op_")]
 
 
@@ -132,21 +134,20 @@ def _decode(demand: DecodeDemand, shapes: Shapes) -> Workload:
     expert_op_start: list[int] = []
     ones = np.ones((tokens, 1), dtype=np.int64)
 
-    def add(batch: int, mask: NDArray[np.bool_] | None = None, **values: Any) -> None:
+    def add(batch: int, values: dict[str, Any], mask: NDArray[np.bool_] | None = None) -> None:
         width = 1 if mask is None else mask.shape[1]
         for name in _OP_COLUMNS:
-            default = -1 if name in ("layer", "expert") else 1 if name == "tokens" else 0
-            value = np.asarray(values.get(name, default), dtype=np.int64)
+            value = np.asarray(values.get(name, _DEFAULT.get(name, 0)), dtype=np.int64)
             columns[name].append(np.broadcast_to(value, (tokens, width)))
         masks.append(ones.astype(np.bool_) if mask is None else mask)
         batch_of_op.extend([batch] * width)
 
     def add_fixed(batch: int, layer: int) -> None:
         attention = shapes.attention(layer, contexts, 1)
-        add(batch, layer=layer, **{name: value[which][:, None] for name, value in attention.items()})
+        add(batch, {"layer": layer, **{name: value[which][:, None] for name, value in attention.items()}})
         ffn = model.shared_weights if layer in shapes.moe_layers else model.dense_weights
         if ffn:
-            add(batch, layer=layer, read_bytes=int8_bytes(ffn), macs_int8=ffn)
+            add(batch, {"layer": layer, "read_bytes": int8_bytes(ffn), "macs_int8": ffn})
 
     rank = np.argsort(-demand.served_gate, axis=2, kind="stable")
     fetched = has(demand.outcome, MSB_FETCHED, LSB_FETCHED)
@@ -165,20 +166,22 @@ def _decode(demand: DecodeDemand, shapes: Shapes) -> Workload:
             runs_full, weights = full[:, index], model.expert_weights
             add(
                 batches,
+                {
+                    "cause": EXPERT,
+                    "layer": layer,
+                    "expert": expert[:, index],
+                    "read_bytes": sizes.msb_bytes[index] + runs_full * sizes.lsb_bytes[index],
+                    "macs_msb": weights * ~runs_full,
+                    "macs_full": weights * runs_full,
+                    "weights": weights,
+                },
                 mask=~has(outcome[:, index], DROPPED),
-                cause=EXPERT,
-                layer=layer,
-                expert=expert[:, index],
-                read_bytes=sizes.msb_bytes[index] + runs_full * sizes.lsb_bytes[index],
-                macs_msb=weights * ~runs_full,
-                macs_full=weights * runs_full,
-                weights=weights,
             )
             batches += 1
         elif layer < model.dense_layers:
             add_fixed(batches, layer)
             batches += 1
-    add(batches, read_bytes=int8_bytes(model.head_weights), macs_int8=model.head_weights)
+    add(batches, {"read_bytes": int8_bytes(model.head_weights), "macs_int8": model.head_weights})
     batches += 1
 
     mask = np.concatenate(masks, axis=1)
@@ -251,8 +254,7 @@ def _prefill(demand: PrefillDemand, shapes: Shapes) -> Workload:
     end_batch()
 
     def column(name: str) -> IntArray:
-        default = -1 if name in ("layer", "expert") else 1 if name == "tokens" else 0
-        return np.array([op.get(name, default) for op in ops], dtype=np.int64)
+        return np.array([op.get(name, _DEFAULT.get(name, 0)) for op in ops], dtype=np.int64)
 
     read_columns = np.array(reads, dtype=np.int64).reshape(-1, 3)
     return Workload(

@@ -24,6 +24,14 @@ class ProfiledModel(Section):
     top_k: Count
     source: str
 
+    @model_validator(mode="after")
+    def _consistent(self) -> ProfiledModel:
+        if self.top_k >= self.experts:
+            raise ValueError(f"top_k ({self.top_k}) must be below the number of experts ({self.experts})")
+        if self.layers != sorted(set(self.layers)):
+            raise ValueError("layers must rise")
+        return self
+
 
 class Figures(Section):
     """Fractions along an axis that the key names: layers, or ranks."""
@@ -65,9 +73,7 @@ class Generator(Section):
     popularity_share: Fraction = Field(description="part of the variance that is the same in all requests")
     slow_correlation: Fraction = Field(description="of the slow part, from one token to the next")
     fast_correlation: Fraction = Field(description="of the fast part, from one token to the next")
-    sharpness_spread: float = Field(
-        ge=0, description="standard deviation of the logarithm of a token's sharpness"
-    )
+    sharpness_spread: float = Field(ge=0, description="standard deviation of the logarithm of a token's sharpness")
     top_steepness: float = Field(ge=0, description="extra slope of the logits above an ordinary top-k's")
     found_by: str = Field(min_length=1)
 

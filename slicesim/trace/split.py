@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -35,7 +36,7 @@ def segments(trace: Trace, split: str | float, max_tokens: int | None = None) ->
         require_faultless(trace.header, whole, trace.name)
         block = whole.part(0, len(whole) if left is None else min(left, len(whole)))
         starts = np.flatnonzero(np.diff(block.request, prepend=block.request[:1] - 1))
-        for start, stop in zip(starts, [*starts[1:], len(block)], strict=True):
+        for start, stop in pairwise([*starts.tolist(), len(block)]):
             here = int(block.request[start])
             is_new = here != request
             if is_new:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from slicesim.trace.table import ABSENT, Trace
+from slicesim.trace.table import ABSENT, Trace, require_faultless
 
 LAGS_TOKENS = (1, 2, 8, 32)
 WINDOWS_TOKENS = (8, 32, 128)
@@ -45,12 +45,16 @@ class Stretch(NamedTuple):
 
 
 def stretches(trace: Trace) -> Iterator[Stretch]:
-    """Cut a trace into stretches of at most 512 new tokens, each of one request."""
+    """Cut a trace into stretches of at most 512 new tokens, each of one request.
+
+    Raises UserError for a faulty row.
+    """
     experts = trace.header.experts
     request: int | None = None
     position = 0
     used = present = np.empty(0, np.bool_)
     for block in trace.blocks():
+        require_faultless(trace.header, block, trace.name)
         cuts = np.flatnonzero(np.diff(block.request)) + 1
         for begin, end in zip([0, *cuts.tolist()], [*cuts.tolist(), len(block)], strict=True):
             for start in range(begin, end, _STRETCH_TOKENS):

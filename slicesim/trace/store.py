@@ -104,18 +104,14 @@ class ParquetTrace:
             for index in range(file.num_row_groups):
                 yield file.read_row_group(index, columns=columns)
 
-    def _block(
-        self, table: Any, starts: NDArray[np.int64], first_row: int
-    ) -> tuple[TraceBlock, NDArray[np.int64]]:
+    def _block(self, table: Any, starts: NDArray[np.int64], first_row: int) -> tuple[TraceBlock, NDArray[np.int64]]:
         header = self.header
         layer = _integers(table, "layer", self.path)
         slot = np.searchsorted(header.layers, layer)
         known = np.isin(layer, header.layers)
         if not known.all():
             row = int(np.flatnonzero(~known)[0])
-            raise UserError(
-                f"{self.path}: row {first_row + row}: layer {layer[row]} is not in the header's layers"
-            )
+            raise UserError(f"{self.path}: row {first_row + row}: layer {layer[row]} is not in the header's layers")
         token_of_row = np.searchsorted(starts, np.arange(table.num_rows), side="right") - 1
         cell = token_of_row * len(header.layers) + slot
         if len(np.unique(cell)) < len(cell):
@@ -156,9 +152,7 @@ def write_trace(path: Path, header: TraceHeader, blocks: Iterable[TraceBlock]) -
         with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
             for block in blocks:
                 for start in range(0, len(block), TOKENS_PER_ROW_GROUP):
-                    writer.write_table(
-                        _table(schema, header, block.part(start, start + TOKENS_PER_ROW_GROUP))
-                    )
+                    writer.write_table(_table(schema, header, block.part(start, start + TOKENS_PER_ROW_GROUP)))
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -238,18 +232,14 @@ def _lists(table: Any, name: str, width: int, path: Path, first_row: int) -> NDA
     is_list = is_fixed or pa.types.is_list(kind) or pa.types.is_large_list(kind)
     is_whole = is_list and pa.types.is_integer(kind.value_type)
     if not is_whole and not (is_list and name != "experts" and pa.types.is_floating(kind.value_type)):
-        raise UserError(
-            f"{path}: column {name!r} must hold lists of {'whole ' if name == 'experts' else ''}numbers"
-        )
+        raise UserError(f"{path}: column {name!r} must hold lists of {'whole ' if name == 'experts' else ''}numbers")
     if chunk.null_count or not is_fixed:
         lengths = np.asarray(chunk.value_lengths().fill_null(0))
     else:
         lengths = np.full(len(chunk), kind.list_size)
     if (lengths != width).any():
         row = int(np.flatnonzero(lengths != width)[0])
-        raise UserError(
-            f"{path}: row {first_row + row}: {name} holds {lengths[row]} values, the header says {width}"
-        )
+        raise UserError(f"{path}: row {first_row + row}: {name} holds {lengths[row]} values, the header says {width}")
     values = chunk.flatten()
     if values.null_count:
         row = int(np.flatnonzero(np.asarray(values.is_null()))[0]) // width

@@ -48,17 +48,17 @@ def synthesise(
 ) -> MemoryTrace:
     """Make ``requests`` requests of ``tokens`` tokens each; the same arguments give the same trace.
 
-    The first ``prompt_fraction`` of each request is prefill. Raises UserError for a profile that is not valid or
-    that the generator cannot follow, and for arguments out of range.
+    The first ``prompt_fraction`` of each request is prefill. Raises UserError for a profile that is not valid
+    or that the generator cannot follow, and for arguments out of range.
     """
-    for option, wrong in (
-        ("--tokens: at least 1", tokens < 1),
-        ("--requests: at least 1", requests < 1),
-        ("--seed: not negative", seed < 0),
-        ("--prompt-fraction: from 0 to 1", not 0 <= prompt_fraction <= 1),
+    for fault, wrong in (
+        (f"--tokens: must be at least 1, is {tokens}", tokens < 1),
+        (f"--requests: must be at least 1, is {requests}", requests < 1),
+        (f"--seed: must not be negative, is {seed}", seed < 0),
+        (f"--prompt-fraction: must lie in 0 to 1, is {prompt_fraction:g}", not 0 <= prompt_fraction <= 1),
     ):
         if wrong:
-            raise UserError(f"{option}, please")
+            raise UserError(fault)
     profile = read_profile(profile_path)
     latent, sharpness = _calibrate_latent(profile_path, profile), _calibrate_sharpness(profile)
     prompt = round(prompt_fraction * tokens)
@@ -112,8 +112,7 @@ def _walk(rng: np.random.Generator, profile: Profile, latent: _Latent, tokens: i
         values[token] = deviation.topic * topic + deviation.slow * slow + deviation.fast * fast
         values[token] += noise * _normal(rng, profile)
         slow, fast = (
-            k * part + np.sqrt(1 - k * k) * _normal(rng, profile)
-            for k, part in zip(keep, (slow, fast), strict=True)
+            k * part + np.sqrt(1 - k * k) * _normal(rng, profile) for k, part in zip(keep, (slow, fast), strict=True)
         )
     return values
 
@@ -143,9 +142,7 @@ def _calibrate_latent(path: Path, profile: Profile) -> _Latent:
         fast * layer,
     )
     if min(variance.min() for variance in (*latent, latent.noise)) < 0:
-        raise UserError(
-            f"{path}: generator: no shares of variance give the published reuse: change the correlations"
-        )
+        raise UserError(f"{path}: generator: no shares of variance give the published reuse: change the correlations")
     return latent
 
 

@@ -39,9 +39,7 @@ class TraceHeader(Section):
     licence: str
     tool_version: str
     notes: str = ""
-    expert_bytes: list[int] | None = Field(
-        default=None, description="bytes of one expert, per layer, as recorded"
-    )
+    expert_bytes: list[int] | None = Field(default=None, description="bytes of one expert, per layer, as recorded")
     partial_prefill_layers: list[int] = Field(
         default_factory=list,
         description="layers that the recording engine computed for a prompt's last token only",
@@ -50,9 +48,7 @@ class TraceHeader(Section):
     @model_validator(mode="after")
     def _consistent(self) -> TraceHeader:
         if self.schema_version != SCHEMA_VERSION:
-            raise ValueError(
-                f"schema version {self.schema_version} is not {SCHEMA_VERSION}: import the trace anew"
-            )
+            raise ValueError(f"schema version {self.schema_version} is not {SCHEMA_VERSION}: import the trace anew")
         if self.top_k > self.experts:
             raise ValueError(f"top_k {self.top_k} is above the number of experts {self.experts}")
         if any(b <= a for a, b in zip(self.layers, self.layers[1:], strict=False)):

@@ -104,9 +104,7 @@ def _common_lengths(files: dict[int, Path], layers: dict[int, list[_Sequence]]) 
             raise UserError(f"{files[layer]}: {len(here)} sequences, {files[first].name} has {len(lengths)}")
         for line, (length, expected) in enumerate(zip(here, lengths, strict=True), 1):
             if length != expected:
-                raise UserError(
-                    f"{files[layer]}: line {line}: {length} tokens, {files[first].name} has {expected}"
-                )
+                raise UserError(f"{files[layer]}: line {line}: {length} tokens, {files[first].name} has {expected}")
     if not lengths:
         raise UserError(f"{files[first]}: holds no sequence")
     return lengths

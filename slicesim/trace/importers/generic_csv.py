@@ -42,7 +42,9 @@ def _read(path: Path, options: ImportOptions) -> MemoryTrace:
         found.add(f"{path}: line {table.lines[row]}: phase must be prefill or decode, is {word!r}")
     found.refuse()
     phase = np.where(words == "decode", DECODE, PREFILL).astype(np.int8)
-    top_k = options.top_k or int(table.columns["slot"].max()) + 1
+    # A slot that most routes have is meant; one that few have is a fault, to be found below.
+    uses = np.unique(table.columns["slot"], return_counts=True)[1]
+    top_k = options.top_k or int((2 * uses > uses.max()).sum())
     routes = collect_slots(table, table.columns["token"], phase, "score", top_k)
     layers = sorted(set(routes.layer.tolist()) & set(geometry.moe_layers)) or list(geometry.moe_layers)
     header = make_header(

@@ -40,9 +40,7 @@ class ImportOptions:
         """Load the model that the user named; UserError where none was."""
         geometry = self.geometry()
         if geometry is None:
-            raise UserError(
-                f"{path}: this format does not record the model's geometry: name the model with --model"
-            )
+            raise UserError(f"{path}: this format does not record the model's geometry: name the model with --model")
         return geometry
 
 

@@ -61,9 +61,7 @@ def _read(path: Path, options: ImportOptions) -> MemoryTrace:
     if has_logits and arrays["all_probs"].shape != every_expert:
         raise UserError(f"{path}: all_probs has the shape {arrays['all_probs'].shape}, not {every_expert}")
     if not np.isin(arrays["phase"], (0, 1)).all() or len(arrays["phase"]) != expected[0]:
-        raise UserError(
-            f"{path}: phase must be 0 (prompt) or 1 (decode) for each of the {expected[0]} tokens"
-        )
+        raise UserError(f"{path}: phase must be 0 (prompt) or 1 (decode) for each of the {expected[0]} tokens")
     request = arrays["seq"].astype(np.int64)
     block = group_requests(
         TraceBlock(

@@ -100,9 +100,7 @@ def _preamble(path: Path) -> _Preamble:
         raise UserError(f"{path}: the preamble's figures must be whole numbers") from None
 
 
-def _token_numbers(
-    turn: NDArray[np.int64], phase: NDArray[np.int64], step: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def _token_numbers(turn: NDArray[np.int64], phase: NDArray[np.int64], step: NDArray[np.int64]) -> NDArray[np.int64]:
     """Number the tokens of each turn from 0, by phase and step."""
     tokens, token_of = np.unique(np.stack((turn, phase, step), axis=1), axis=0, return_inverse=True)
     first = np.searchsorted(tokens[:, 0], tokens[:, 0])

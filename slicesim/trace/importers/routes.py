@@ -124,9 +124,7 @@ def assemble(path: Path, header: TraceHeader, routes: Routes) -> TraceBlock:
     for index, slot, message in faults(header, block):
         where = f"{path}: line {routes.line[first_of_token[index], 0]}"
         layer = header.layers[slot]
-        found.add(
-            f"{where}: request {block.request[index]}, token {block.token[index]}, layer {layer}: {message}"
-        )
+        found.add(f"{where}: request {block.request[index]}, token {block.token[index]}, layer {layer}: {message}")
     for index, message in OrderCheck().faults(block):
         where = f"{path}: line {routes.line[first_of_token[index], 0]}"
         found.add(f"{where}: request {block.request[index]}, token {block.token[index]}: {message}")

@@ -1,0 +1,5 @@
+"""``python -m slicesim``."""
+
+from slicesim.cli import main
+
+main()

@@ -1,0 +1,129 @@
+"""Do scenario, trace, model and policy go together? Asked before the first token, answered in one line."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from slicesim.decide import SliceSizes
+from slicesim.errors import UserError
+from slicesim.models import ModelGeometry, int8_bytes, slice_bytes
+from slicesim.policies import Policy
+from slicesim.scenario import Scenario
+from slicesim.trace import Trace
+
+
+def capacity_bytes(scenario: Scenario) -> int:
+    """The expert cache in bytes."""
+    return round(scenario.settings.cache.capacity_gb * 1e9)
+
+
+def check_trace_fits(scenario: Scenario, trace: Trace, model: ModelGeometry) -> None:
+    """Refuse a trace of another geometry; layer subsets and another top-k must be declared."""
+    header, section = trace.header, scenario.settings.trace
+    recorded = f"{trace.name} was recorded on {header.model}"
+
+    def misfit(what: str, advice: str) -> UserError:
+        return scenario.error("trace", "path", message=f"{recorded}: {what}; {advice}")
+
+    other_model = f"choose the trace's model, or another trace (model is {model.name})"
+    if header.experts != model.experts:
+        raise misfit(f"{header.experts} experts per layer, the model has {model.experts}", other_model)
+    foreign = [layer for layer in header.layers if layer not in model.moe_layers]
+    if foreign:
+        raise misfit(f"its layer {foreign[0]} is no MoE layer of the model", other_model)
+    if len(header.layers) < len(model.moe_layers) and not section.layer_subset:
+        raise misfit(
+            f"it covers {len(header.layers)} of the model's {len(model.moe_layers)} MoE layers",
+            "set trace.layer_subset=true to replay those alone",
+        )
+    if section.top_k is not None and section.top_k != header.top_k:
+        raise scenario.error("trace", "top_k", message=f"is {section.top_k}, but {trace.name} holds top-{header.top_k}")
+    if header.top_k != model.top_k and section.top_k is None:
+        raise misfit(
+            f"top-{header.top_k}, the model routes top-{model.top_k}",
+            f"set trace.top_k={header.top_k} to replay it as recorded",
+        )
+
+
+def check_scores(scenario: Scenario, trace: Trace, policy: Policy) -> None:
+    """Refuse a threshold on scores that it is not meant for (semantics, section 10)."""
+    kind = trace.header.score_kind
+    if kind == "logits":
+        raise scenario.error(
+            "trace", "path", message=f"{trace.name} holds logits as scores; import it with their softmax"
+        )
+    if kind == "renormalised" and not policy.precision.on_renormalised:
+        raise scenario.error(
+            "policy", "precision",
+            message=f"the threshold is meant for raw softmax scores, but {trace.name} holds renormalised ones; "
+            "set policy.precision.on_renormalised=true to compare with those",
+        )  # fmt: skip
+
+
+def slice_sizes(scenario: Scenario, trace: Trace, model: ModelGeometry, policy: Policy) -> SliceSizes:
+    """Bytes and bits of what the cache holds: from the geometry, or as the trace recorded them."""
+    amat, layers = scenario.settings.amat, len(trace.header.layers)
+    objects = policy.precision.objects
+    msb, lsb = slice_bytes(model.expert_weights, amat.high_bits, amat.low_bits, amat.group)
+    layouts = {
+        "slices": (msb, lsb, amat.low_bits, amat.high_bits - amat.low_bits),
+        "whole": (msb + lsb, 0, amat.high_bits, 0),
+        "msb": (msb, 0, amat.low_bits, 0),
+    }
+    msb_size, lsb_size, msb_bits, lsb_bits = layouts[objects]
+    msb_bytes = np.full(layers, msb_size, dtype=np.int64)
+    if scenario.settings.cache.object_bytes == "trace":
+        recorded = trace.header.expert_bytes
+        if recorded is None:
+            message = f"{trace.name} brings no sizes of its own; use geometry"
+            raise scenario.error("cache", "object_bytes", message=message)
+        if objects != "whole":
+            message = "recorded sizes are of whole experts; choose a policy that caches whole experts (lru-high)"
+            raise scenario.error("cache", "object_bytes", message=message)
+        msb_bytes = np.array(recorded, dtype=np.int64)
+    return SliceSizes(msb_bytes, np.full(layers, lsb_size, dtype=np.int64), msb_bits, lsb_bits)
+
+
+def check_capacity(scenario: Scenario, trace: Trace, model: ModelGeometry, sizes: SliceSizes) -> None:
+    """Refuse a cache below one batch, and what does not fit DRAM or flash."""
+    settings = scenario.settings
+    capacity = capacity_bytes(scenario)
+    share = capacity // (len(trace.header.layers) if settings.cache.scope == "layer" else 1)
+    batch = trace.header.top_k * int((sizes.msb_bytes + sizes.lsb_bytes).max())
+    if share < batch:
+        per_layer = " for each layer" if settings.cache.scope == "layer" else ""
+        need = batch * (capacity // share if share else len(trace.header.layers)) / 1e9
+        raise scenario.error(
+            "cache", "capacity_gb",
+            message=f"{share / 1e9:g} GB{per_layer} is less than one batch of {trace.header.top_k} experts "
+            f"({batch / 1e9:.4f} GB); give at least {need:.4f}",
+        )  # fmt: skip
+    context = max(trace.request_lengths().values(), default=0)
+    resident = int8_bytes(model.non_expert_weights) + model.kv_cache_bytes(context)
+    available = round(settings.device.dram.capacity_gb.value * 1e9)
+    if resident + capacity > available:
+        raise scenario.error(
+            "cache", "capacity_gb",
+            message=f"the expert cache ({capacity / 1e9:g} GB), non-expert weights and KV cache "
+            f"({resident / 1e9:.2f} GB) exceed the device's DRAM ({available / 1e9:g} GB); give at most {max(0, available - resident) / 1e9:.2f}",
+        )  # fmt: skip
+    stored = len(model.moe_layers) * model.experts * int((sizes.msb_bytes + sizes.lsb_bytes).max())
+    if stored > settings.device.flash.capacity_gb.value * 1e9:
+        raise scenario.error(
+            "device", "flash", "capacity_gb", message=f"the model's experts need {stored / 1e9:.1f} GB of flash"
+        )
+
+
+def cliff_warning(scenario: Scenario, trace: Trace, policy: Policy, sizes: SliceSizes) -> tuple[str, ...]:
+    """A global LRU that holds fewer than (layers - 1) x K + 1 experts hits nothing in decode (semantics, section 4)."""
+    layers, top_k = len(trace.header.layers), trace.header.top_k
+    fits = capacity_bytes(scenario) // int(sizes.msb_bytes.min())
+    cliff = (layers - 1) * top_k + 1
+    by_recency = policy.eviction.name in ("lru", "dbsc") and scenario.settings.cache.scope == "global"
+    if not by_recency or fits >= layers * top_k:
+        return ()
+    effect = "hits exactly nothing in decode" if fits < cliff else "hits little"
+    return (
+        f"LRU cliff: the cache holds {fits} objects, one token wants {layers * top_k}; "
+        f"below {cliff} a global {policy.eviction.name.upper()} {effect}",
+    )

@@ -1,0 +1,245 @@
+"""The command line: one function per command, no logic."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from slicesim.errors import UserError
+from slicesim.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from slicesim.simulation import Progress
+
+app = typer.Typer(
+    help="Cycle-approximate simulation of Mixture-of-Experts inference from flash on a phone.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+trace_app = typer.Typer(help="Import, inspect, check and synthesise routing traces.", no_args_is_help=True)
+app.add_typer(trace_app, name="trace")
+
+Config = Annotated[Path, typer.Argument(help="Scenario file (YAML).", show_default=False)]
+ModelOption = Annotated[str | None, typer.Option(help="Shipped model, or a model YAML.")]
+TraceOption = Annotated[str | None, typer.Option(help="Trace file: Parquet, or any format that can be imported.")]
+PolicyOption = Annotated[str | None, typer.Option(help="Preset, or file.py:Class with your own eviction strategy.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override one key; may be given again.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(f"slicesim {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    config: Config,
+    trace: TraceOption = None,
+    model: ModelOption = None,
+    policy: PolicyOption = None,
+    set_: SetOption = None,
+    out: Annotated[Path | None, typer.Option(help="Result folder [default: results/NAME of the config].")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Replay a trace on a device and write a result folder."""
+    from slicesim.report.folder import check_free, to_json
+    from slicesim.report.tables import run_table
+    from slicesim.scenario import Scenario, parse_assignments
+    from slicesim.simulation import Simulation
+
+    scenario = Scenario.load(config, model=model, trace=trace, policy=policy, assignments=parse_assignments(set_ or []))
+    folder = out or Path("results") / config.stem
+    check_free(folder)
+    simulation = Simulation.prepare(scenario)
+    _warn(simulation.warnings)
+    with _progress("replaying", simulation.tokens) as progress:
+        result = simulation.run(progress)
+    result.save(folder)
+    _warn(result.summary["warnings"][len(simulation.warnings) :])
+    if json:
+        sys.stdout.write(to_json(result))
+        return
+    _print(run_table(result))
+    typer.echo(f"written: {folder}/ (summary.json, tokens.parquet, timeline.json for ui.perfetto.dev, overview.png)")
+
+
+@app.command()
+def compare(
+    config: Config,
+    policies: Annotated[str, typer.Option(help="Presets or file.py:Class, with commas; gains are against the first.")],
+    trace: TraceOption = None,
+    model: ModelOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Run one scenario under several policies and print one table."""
+    from slicesim.report.tables import comparison, comparison_table
+    from slicesim.scenario import parse_assignments
+    from slicesim.simulation import prepare_comparison
+
+    simulations = prepare_comparison(
+        config, _words(policies), model=model, trace=trace, set=parse_assignments(set_ or [])
+    )
+    for simulation in simulations:
+        _warn(f"{simulation.policy.label}: {warning}" for warning in simulation.warnings)
+    results = []
+    for simulation in simulations:
+        with _progress(simulation.policy.label, simulation.tokens) as progress:
+            results.append(simulation.run(progress))
+    if json:
+        _print_json(comparison(results))
+    else:
+        _print(comparison_table(results))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of scenario files, for editors."""
+    from slicesim.scenario.schema import scenario_schema
+
+    _print_json(scenario_schema())
+
+
+@trace_app.command("import")
+def trace_import(
+    source: Annotated[Path, typer.Argument(help="File or folder to import.", show_default=False)],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Trace to write (Parquet).", show_default=False)],
+    format: Annotated[str | None, typer.Option(help="Format; found by itself where left out.")] = None,
+    model: Annotated[str | None, typer.Option(help="Shipped model, or a model YAML, that was recorded.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Experts per token, if not recorded.")] = None,
+    score_kind: Annotated[str | None, typer.Option(help="softmax or renormalised, if not recorded.")] = None,
+    source_note: Annotated[str | None, typer.Option("--source", help="Where the recording comes from.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the recording.")] = None,
+    synthetic: Annotated[bool, typer.Option("--synthetic", help="Mark the trace as synthetic.")] = False,
+) -> None:
+    """Import a recorded routing log as a trace."""
+    from slicesim.trace.importers import ImportOptions, import_trace
+    from slicesim.trace.store import write_trace
+
+    options = ImportOptions(format, model, top_k, score_kind, source_note, licence, synthetic)
+    trace = import_trace(source, options)
+    write_trace(out, trace.header, trace.blocks())
+    header = trace.header
+    typer.echo(
+        f"written: {out} ({len(trace.block)} tokens, {len(header.layers)} layers, {header.experts} experts, "
+        f"top-{header.top_k}, {header.score_kind} scores{', SYNTHETIC' if header.synthetic else ''})"
+    )
+
+
+@trace_app.command("info")
+def info_command(
+    trace: Annotated[str, typer.Argument(help="Trace file.", show_default=False)], json: JsonOption = False
+) -> None:
+    """Show a trace's geometry, phases, reuse, skew and working sets."""
+    from slicesim.report.tables import info_table
+    from slicesim.trace import load_trace
+    from slicesim.trace.info import trace_info
+
+    info = trace_info(load_trace(trace))
+    if json:
+        _print_json(info)
+    else:
+        _print(info_table(info))
+
+
+@trace_app.command("validate")
+def validate_command(trace: Annotated[Path, typer.Argument(help="Trace file.", show_default=False)]) -> None:
+    """List what is wrong with a trace, row by row; exit code 2 if anything is."""
+    from slicesim.trace.validate import validate_trace
+
+    faults = validate_trace(trace)
+    for fault in faults:
+        typer.echo(fault, err=True)
+    if faults:
+        raise typer.Exit(2)
+    typer.echo(f"{trace}: valid")
+
+
+@trace_app.command("synth")
+def synth_command(
+    profile: Annotated[Path, typer.Argument(help="Profile of a model's routing (YAML).", show_default=False)],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Trace to write (Parquet).", show_default=False)],
+    tokens: Annotated[int, typer.Option(min=2, help="Tokens of each request.")] = 320,
+    requests: Annotated[int, typer.Option(min=1, help="Number of requests.")] = 1,
+    prompt_fraction: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of a request that is prompt.")] = 0.6,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Make a synthetic trace from a profile."""
+    from slicesim.trace.store import write_trace
+    from slicesim.trace.synth import synthesise
+
+    trace = synthesise(profile, tokens=tokens, seed=seed, requests=requests, prompt_fraction=prompt_fraction)
+    write_trace(out, trace.header, trace.blocks())
+    typer.echo(f"written: {out} ({requests} x {tokens} tokens, SYNTHETIC)")
+
+
+class _Interrupted(BaseException):
+    """Ctrl-C; not KeyboardInterrupt, which the command-line library would swallow without a word."""
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line and exit code 2, Ctrl-C is 130."""
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"slicesim: {error}", err=True)
+        sys.exit(2)
+    except _Interrupted:
+        typer.echo("slicesim: interrupted, nothing written", err=True)
+        sys.exit(130)
+
+
+def _interrupt(*_: object) -> None:
+    raise _Interrupted
+
+
+@contextmanager
+def _progress(label: str, total: int) -> Iterator[Progress]:
+    """A bar on standard error, where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def _warn(warnings: Any) -> None:
+    for warning in warnings:
+        typer.echo(f"warning: {warning}", err=True)
+
+
+def _print(table: Any) -> None:
+    from rich.console import Console
+
+    console = Console()
+    console.print(table) if console.is_terminal else Console(width=200).print(table)
+
+
+def _print_json(value: Any) -> None:
+    import json
+
+    typer.echo(json.dumps(value, indent=2))
+
+
+def _words(text: str) -> list[str]:
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words:
+        raise UserError("--policies: give at least one policy, for example lru-high,dbsc")
+    return words
