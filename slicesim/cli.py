@@ -141,14 +141,16 @@ def trace_import(
 
 @trace_app.command("info")
 def info_command(
-    trace: Annotated[str, typer.Argument(help="Trace file.", show_default=False)], json: JsonOption = False
+    trace: Annotated[Path, typer.Argument(help="Trace file.", show_default=False)],
+    model: Annotated[str | None, typer.Option(help="Model, for formats that do not record it.")] = None,
+    json: JsonOption = False,
 ) -> None:
     """Show a trace's geometry, phases, reuse, skew and working sets."""
     from slicesim.report.tables import info_table
     from slicesim.trace import load_trace
     from slicesim.trace.info import trace_info
 
-    info = trace_info(load_trace(trace))
+    info = trace_info(load_trace(trace, model=model))
     if json:
         _print_json(info)
     else:
@@ -156,11 +158,15 @@ def info_command(
 
 
 @trace_app.command("validate")
-def validate_command(trace: Annotated[Path, typer.Argument(help="Trace file.", show_default=False)]) -> None:
+def validate_command(
+    trace: Annotated[Path, typer.Argument(help="Trace file.", show_default=False)],
+    model: Annotated[str | None, typer.Option(help="Model, for formats that do not record it.")] = None,
+) -> None:
     """List what is wrong with a trace, row by row; exit code 2 if anything is."""
+    from slicesim.trace.importers import ImportOptions
     from slicesim.trace.validate import validate_trace
 
-    faults = validate_trace(trace)
+    faults = validate_trace(trace, ImportOptions(model=model))
     for fault in faults:
         typer.echo(fault, err=True)
     if faults:

@@ -107,7 +107,7 @@ class Simulation:
     def prepare(cls, scenario: Scenario, trace: Trace | None = None) -> Simulation:
         """Load what the scenario names; raises UserError where the parts do not fit together."""
         settings = scenario.settings
-        trace = trace or load_trace(settings.trace.path, where=scenario.where("trace", "path"))
+        trace = trace or load_trace(settings.trace.path, scenario.where("trace", "path"), settings.model)
         model = load_model(settings.model, scenario.where("model"))
         check_trace_fits(scenario, trace, model)
         policy = build_policy(scenario, has_logits=trace.header.has_logits)

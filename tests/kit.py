@@ -27,7 +27,13 @@ def tiny_model(name: str = "tiny-moe") -> ModelGeometry:
 
 
 def make_trace(
-    ids: Any, scores: Any, *, prompt: int = 0, requests: Any = None, model: ModelGeometry | None = None, logits: Any = None
+    ids: Any,
+    scores: Any,
+    *,
+    prompt: int = 0,
+    requests: Any = None,
+    model: ModelGeometry | None = None,
+    logits: Any = None,
 ) -> MemoryTrace:
     """A trace from [tokens][layers][top_k] lists; the first ``prompt`` tokens of each request are prefill."""
     model = model or tiny_model()
@@ -52,7 +58,13 @@ def make_trace(
 
 
 def random_trace(
-    seed: int, tokens: int, *, requests: int = 1, prompt: int = 0, logits: bool = False, model: ModelGeometry | None = None
+    seed: int,
+    tokens: int,
+    *,
+    requests: int = 1,
+    prompt: int = 0,
+    logits: bool = False,
+    model: ModelGeometry | None = None,
 ) -> MemoryTrace:
     """Random routing with some locality: softmax of slowly moving logits; ``tokens`` of each request."""
     model = model or tiny_model()

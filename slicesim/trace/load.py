@@ -10,16 +10,17 @@ from slicesim.trace.table import Trace
 _PARQUET_MAGIC = b"PAR1"
 
 
-def load_trace(path: str | Path, where: str = "") -> Trace:
+def load_trace(path: str | Path, where: str = "", model: str | None = None) -> Trace:
     """Open a Parquet trace, to be read by row group, or import a file of another known format.
 
-    ``where`` is the place that named the path, for the message. Raises UserError where there is no such file,
+    ``where`` is the place that named the path, for the message; ``model`` names the geometry for formats that do
+    not record it (jsonl, csv). Raises UserError where there is no such file,
     where it is no trace, and where it holds no token.
     """
     path = Path(path)
     if not path.exists():
         raise UserError(f"{where}: no such trace: {path}" if where else f"no such trace: {path}")
-    trace = _open(path)
+    trace = _open(path, model)
     _ = trace.header  # a file that is no trace is refused here rather than later
     if not any(len(block) for block in trace.blocks()):
         raise UserError(f"{path}: the trace holds no tokens")
@@ -34,7 +35,7 @@ def is_parquet(path: Path) -> bool:
         return path.suffix == ".parquet" or file.read(4) == _PARQUET_MAGIC
 
 
-def _open(path: Path) -> Trace:
+def _open(path: Path, model: str | None) -> Trace:
     # Arrow, and the readers of other formats, are loaded only when a trace is.
     if is_parquet(path):
         from slicesim.trace.store import ParquetTrace
@@ -42,4 +43,4 @@ def _open(path: Path) -> Trace:
         return ParquetTrace(path)
     from slicesim.trace.importers import ImportOptions, import_trace
 
-    return import_trace(path, ImportOptions())
+    return import_trace(path, ImportOptions(fallback_model=model))

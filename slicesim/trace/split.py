@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from slicesim.errors import UserError
+from slicesim.trace.order import OrderCheck
 from slicesim.trace.table import DECODE, PREFILL, Trace, TraceBlock, require_faultless
 
 
@@ -30,28 +31,25 @@ def segments(trace: Trace, split: str | float, max_tokens: int | None = None) ->
     """
     lengths = trace.request_lengths() if isinstance(split, float) else {}
     left = max_tokens
-    request, position, phase = None, 0, PREFILL
-    finished: set[int] = set()
+    request, position = None, 0
+    order = OrderCheck()
     for whole in trace.blocks():
         require_faultless(trace.header, whole, trace.name)
+        for index, message in order.faults(whole):
+            raise UserError(f"{trace.name}: request {whole.request[index]}, token {whole.token[index]}: {message}")
         block = whole.part(0, len(whole) if left is None else min(left, len(whole)))
         starts = np.flatnonzero(np.diff(block.request, prepend=block.request[:1] - 1))
         for start, stop in pairwise([*starts.tolist(), len(block)]):
             here = int(block.request[start])
             is_new = here != request
             if is_new:
-                if here in finished:
-                    raise UserError(f"{trace.name}: request {here} appears again after another one; group its rows")
-                finished.add(here)
-                request, position, phase = here, 0, PREFILL
+                request, position = here, 0
             part = block.part(start, stop)
             prompt = _prompt_tokens(part, split, position, lengths.get(here, 0))
-            if prompt and phase == DECODE:
-                raise UserError(f"{trace.name}: request {here}: prefill after decode; make it a request of its own")
-            for begin, end, kind in ((0, prompt, PREFILL), (prompt, len(part), DECODE)):
+            for begin, end, phase in ((0, prompt, PREFILL), (prompt, len(part), DECODE)):
                 if end > begin:
-                    yield Segment(part.part(begin, end), here, kind, position + begin, is_new)
-                    is_new, phase = False, kind
+                    yield Segment(part.part(begin, end), here, phase, position + begin, is_new)
+                    is_new = False
             position += len(part)
         if left is not None:
             left -= len(block)
@@ -66,8 +64,4 @@ def _prompt_tokens(part: TraceBlock, split: str | float, position: int, length: 
     if isinstance(split, float):
         prompt = min(max(1, round(split * length)), max(1, length - 1))
         return int(np.clip(prompt - position, 0, len(part)))
-    decode = np.flatnonzero(part.phase == DECODE)
-    prompt = int(decode[0]) if len(decode) else len(part)
-    if (part.phase[prompt:] == PREFILL).any():
-        raise UserError(f"request {int(part.request[0])}: prefill after decode; make it a request of its own")
-    return prompt
+    return int((part.phase == PREFILL).sum())

@@ -48,8 +48,10 @@ def test_counts_bytes_and_residency(seed, policy, overlap, experts, warmup):
     for part in (result.prefill, result.decode):
         for kind in ("msb", "lsb"):
             lookups = part["hits"][kind] + part["misses"][kind]
-            denied = part["denied"]["degraded"] if kind == "lsb" else (
-                part["denied"]["dropped"] + part["denied"]["substituted"]
+            denied = (
+                part["denied"]["degraded"]
+                if kind == "lsb"
+                else (part["denied"]["dropped"] + part["denied"]["substituted"])
             )
             assert part["requests"][kind] == lookups + denied
         fetched = part["misses"]["msb"] * sizes[0] + part["misses"]["lsb"] * sizes[1]

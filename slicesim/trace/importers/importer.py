@@ -22,7 +22,10 @@ RENORMALISED_TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What the user says of a file; None leaves it to the file."""
+    """What the user says of a file; None leaves it to the file.
+
+    ``fallback_model`` serves formats that do not record the geometry, where ``model`` is not given.
+    """
 
     format: str | None = None
     model: str | None = None
@@ -31,6 +34,7 @@ class ImportOptions:
     source: str | None = None
     licence: str | None = None
     synthetic: bool = False
+    fallback_model: str | None = None
 
     def geometry(self) -> ModelGeometry | None:
         """Load the model that the user named."""
@@ -39,6 +43,8 @@ class ImportOptions:
     def required_geometry(self, path: Path) -> ModelGeometry:
         """Load the model that the user named; UserError where none was."""
         geometry = self.geometry()
+        if geometry is None and self.fallback_model is not None:
+            geometry = load_model(self.fallback_model)
         if geometry is None:
             raise UserError(f"{path}: this format does not record the model's geometry: name the model with --model")
         return geometry
