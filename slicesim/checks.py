@@ -105,7 +105,8 @@ def check_capacity(scenario: Scenario, trace: Trace, model: ModelGeometry, sizes
         raise scenario.error(
             "cache", "capacity_gb",
             message=f"the expert cache ({capacity / 1e9:g} GB), non-expert weights and KV cache "
-            f"({resident / 1e9:.2f} GB) exceed the device's DRAM ({available / 1e9:g} GB); give at most {max(0, available - resident) / 1e9:.2f}",
+            f"({resident / 1e9:.2f} GB) exceed the device's DRAM ({available / 1e9:g} GB); "
+            f"give at most {max(0, available - resident) / 1e9:.2f}",
         )  # fmt: skip
     stored = len(model.moe_layers) * model.experts * int((sizes.msb_bytes + sizes.lsb_bytes).max())
     if stored > settings.device.flash.capacity_gb.value * 1e9:

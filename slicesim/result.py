@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,14 +53,8 @@ class Result:
         """Join the rows of all demand tables and sum them up."""
         frame = pd.DataFrame({name: np.concatenate([part[name] for part in rows]) for name in rows[0]})
         summary = {**head, **summarise(frame)}
-        report = constraint_report(frame, constraint)
-        summary["decode"]["constraint"] = report
-        if not summary["decode"]["tokens"]:
-            advice = "no decode tokens in this trace as it is split: set trace.split to all-decode or to a fraction"
-            summary["warnings"] = [*head["warnings"], advice]
-        elif report.get("met") is False:
-            reached = f"miss rate target {report['target']:.1%} not met: {report['rate']:.2%} reached"
-            summary["warnings"] = [*head["warnings"], reached]
+        summary["decode"]["constraint"] = constraint_report(frame, constraint)
+        summary["warnings"] = [*head["warnings"], *_hindsight(summary["decode"])]
         frame["phase"] = np.where(frame["phase"] == 0, "prefill", "decode")
         return cls(summary, frame, window)
 
@@ -90,3 +84,14 @@ class Result:
     def save(self, folder: str | Path) -> Path:
         """Write summary.json, tokens.parquet, timeline.json and overview.png; the folder appears only when whole."""
         return write_folder(self, Path(folder))
+
+
+def _hindsight(decode: dict[str, Any]) -> Iterator[str]:
+    """What only a run can tell: nothing to decode, or a target that was out of reach."""
+    if not decode["tokens"]:
+        yield "no decode tokens in this trace as it is split: set trace.split to all-decode or to a fraction"
+    report = decode["constraint"]
+    if report.get("rate") is not None and report["rate"] > 1.1 * report["target"]:
+        full = report["strength_last"] == 1.0
+        hint = "; lambda is at 1, so only a smaller policy.routing.top_j or a larger cache reaches further" * full
+        yield f"miss rate target {report['target']:.1%} not met: {report['rate']:.2%} reached{hint}"

@@ -129,13 +129,14 @@ class DecodeCache:
         outcome = batch.outcome
         misses, lookups = count_lookups(outcome)
         ledger = self.ledger
-        if not ledger.allows(misses, lookups):
+        if ledger.denies_lsb:
             for slot in range(len(outcome) - 1, -1, -1):
+                if ledger.allows(misses, lookups):
+                    break
                 if outcome[slot] & LSB_FETCHED:
                     outcome[slot] ^= LSB_FETCHED | LSB_DENIED
                     misses, lookups = misses - 1, lookups - 1
-                    if ledger.allows(misses, lookups):
-                        break
+        if ledger.denies_msb:
             for slot in range(len(outcome) - 1, 0, -1):
                 if ledger.allows(misses, lookups):
                     break

@@ -35,14 +35,16 @@ class Budget(Constraint):
 
 
 class Bias(Constraint):
-    """An integral controller on Cache-Prior's strength, per request.
+    """An integral controller on Cache-Prior's strength. Needs rerouting, so logits.
 
-    After each token strength = clip(strength + gain x (rate - target), 0, 1), the rate being that of the last
-    ``window`` tokens. Needs rerouting, so logits.
+    After each token strength = clip(strength + gain x (rate - target), 0, 1), the rate being that of the request's
+    last ``window`` tokens. Strength moves MSB misses alone; an LSB that misses is read only while that rate keeps the
+    target, else the expert runs low (slicemoe.md 2, rows 2 and 3; ``deny_lsb: false`` reads every one).
     """
 
     name: ClassVar[str] = "bias"
     target: float = Field(0.05, ge=0, le=1)
     start_step: int = Field(10, ge=0, description="decode step, from 0, at which the controller begins")
-    gain: float = Field(0.05, gt=0)
+    gain: float = Field(0.2, gt=0)
     window: int = Field(100, ge=1)
+    deny_lsb: bool = True
