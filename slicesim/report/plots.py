@@ -38,7 +38,7 @@ def overview(result: Result, path: Path) -> None:
         figure.suptitle(_title(result.summary), fontsize=11)
         if result.synthetic:
             figure.text(
-                0.5, 0.5, "SYNTHETIC TRACE", fontsize=48, color="#000000", alpha=0.06, rotation=25,
+                0.5, 0.5, "SYNTHETIC TRACE", fontsize=44, color="#000000", alpha=0.07, rotation=25,
                 ha="center", va="center",
             )  # fmt: skip
         figure.savefig(path, dpi=120, metadata={"Software": None})
@@ -73,6 +73,13 @@ def _stack(axis: Axes, frame: pd.DataFrame, width: int, colours: list[str]) -> N
     axis.set_xlabel(f"decode token{'' if width == 1 else f' (mean of {width})'}")
 
 
+def _legend(axis: Axes) -> None:
+    axis.legend(
+        frameon=False, fontsize=8, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.17), columnspacing=0.9,
+        handlelength=1.2,
+    )  # fmt: skip
+
+
 def _latency(axis: Axes, decode: pd.DataFrame) -> None:
     group, width = _bins(decode)
     parts = decode[["dram_stall_ps", "npu_ps", "flash_stall_ps"]].groupby(group).mean() / 1e9
@@ -80,7 +87,7 @@ def _latency(axis: Axes, decode: pd.DataFrame) -> None:
     _stack(axis, parts, width, [COLOURS["dram"], COLOURS["npu"], COLOURS["flash"]])
     axis.set_ylabel("latency per token (ms)")
     axis.set_title("Where the time goes")
-    axis.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, -0.32))
+    _legend(axis)
 
 
 def _energy(axis: Axes, summary: dict[str, Any]) -> None:
@@ -90,7 +97,7 @@ def _energy(axis: Axes, summary: dict[str, Any]) -> None:
     axis.bar_label(bars, fmt="%.2f", fontsize=8)
     total, non_expert = ((per_token[name] or 0.0) / 1e9 for name in ("total", "non_expert"))
     axis.set_ylabel("energy per decode token (mJ)")
-    axis.set_title(f"Energy by tier: {total:.2f} mJ per token, {total - non_expert:.2f} without non-expert traffic")
+    axis.set_title(f"Energy: {total:.1f} mJ per token, {total - non_expert:.1f} without non-expert traffic")
 
 
 def _lookups(axis: Axes, decode: pd.DataFrame) -> None:
@@ -105,7 +112,7 @@ def _lookups(axis: Axes, decode: pd.DataFrame) -> None:
     _stack(axis, shown, width, colours)
     axis.set_ylabel("slice requests per token")
     axis.set_title("What became of the requests")
-    axis.legend(frameon=False, ncols=5, loc="lower left", bbox_to_anchor=(0, -0.32), columnspacing=0.8)
+    _legend(axis)
 
 
 def _quality(axis: Axes, decode: pd.DataFrame) -> None:
@@ -120,4 +127,4 @@ def _quality(axis: Axes, decode: pd.DataFrame) -> None:
     axis.set_ylim(0, 1)
     axis.set_ylabel("share of gate mass")
     axis.set_title("Quality proxy (open loop)")
-    axis.legend(frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0, -0.32))
+    _legend(axis)
