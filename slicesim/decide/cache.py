@@ -66,19 +66,9 @@ def guarded(strategy: object, score: Score) -> Score:
     return checked
 
 
-def streaming_score(state: SliceState, warmup: Warmup, eviction: Eviction, layer: int, batch: IntArray) -> Score:
-    """Order of leaving while prefill streams ``layer``.
-
-    The warm-up's own order; slices of layers not yet processed come after it, the batch in hand last of all.
-    """
-    in_batch = np.zeros(len(state.kind), dtype=np.bool_)
-    in_batch[batch] = True
-
-    def score(entries: IntArray) -> Keys:
-        own = warmup.score(state, entries, eviction)
-        return (in_batch[entries], state.layer[entries] > layer, *own)
-
-    return guarded(warmup, score)
+def streaming_score(state: SliceState, warmup: Warmup, eviction: Eviction, layer: int) -> Score:
+    """Order of leaving when prefill is done with ``layer``: the warm-up's own, layers not yet processed after it."""
+    return guarded(warmup, lambda entries: (state.layer[entries] > layer, *warmup.score(state, entries, eviction)))
 
 
 def hand_over(state: SliceState, warmup: Warmup) -> IntArray:

@@ -56,8 +56,7 @@ class PrefillDemand(NamedTuple):
 
     layer (index), expert, tokens, full_tokens (those that use the LSB too): int64 [rows]; outcome: uint16
     [rows]; gate_mass, full_mass: float64 [rows], sums of gate scores over tokens and full_tokens; topup_layer,
-    topup_is_lsb: one entry per slice read at the hand-over; over_capacity: layers whose union alone exceeds the cache;
-    resident_bytes: after the hand-over.
+    topup_is_lsb: one entry per slice read at the hand-over; resident_bytes: after the hand-over.
     """
 
     request: int
@@ -71,7 +70,6 @@ class PrefillDemand(NamedTuple):
     full_mass: NDArray[np.float64]
     topup_layer: NDArray[np.int64]
     topup_is_lsb: NDArray[np.bool_]
-    over_capacity: int
     resident_bytes: int
 
 

@@ -79,7 +79,6 @@ def stream_prompt(
     """Take one whole prompt through the cache and hand over to decode."""
     layers = len(prompt.selections)
     _begin(state)
-    over_capacity = 0
     outcomes = []
     lsb_wanted = prompt.requests_lsb(policy)
     for layer in range(layers):
@@ -87,10 +86,7 @@ def stream_prompt(
         outcomes.append(_stream_layer(state, prompt, layer, lsb_wanted[layer]))
         if future is not None:
             future.advance(state)
-        batch = prompt.entries(layer, policy)
-        over_capacity += _exceeds(state, batch)
-        score = streaming_score(state, policy.warmup, policy.eviction, layer, batch)
-        evict_until_it_fits(state, [], score)
+        evict_until_it_fits(state, [], streaming_score(state, policy.warmup, policy.eviction, layer))
     full_tokens = lsb_wanted * (prompt.selections if policy.prefill_high else prompt.critical)
     full_mass = lsb_wanted * (prompt.gate_mass if policy.prefill_high else prompt.critical_mass)
     topup = hand_over(state, policy.warmup)
@@ -109,7 +105,6 @@ def stream_prompt(
         full_mass=full_mass[layer_of_row, expert],
         topup_layer=state.layer[topup],
         topup_is_lsb=state.kind[topup] == LSB,
-        over_capacity=over_capacity,
         resident_bytes=int(state.used_bytes.sum()),
     )
 
@@ -150,7 +145,3 @@ def _stream_layer(state: SliceState, prompt: PromptCounts, layer: int, lsb_wante
             state.insert(entry)
         state.touch(entry, gate)
     return outcomes
-
-
-def _exceeds(state: SliceState, batch: IntArray) -> bool:
-    return int(state.size_bytes[batch].sum()) > state.capacity_bytes

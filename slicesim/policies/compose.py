@@ -18,6 +18,7 @@ from slicesim.policies import constraint, eviction, fetch, precision, prefetch, 
 from slicesim.policies.base import Strategy
 from slicesim.scenario.document import read_document
 from slicesim.scenario.scenario import Scenario, validate
+from slicesim.scenario.schema import Policy as PolicySection
 from slicesim.scenario.schema import PolicyParts, StrategyChoice
 
 KINDS: dict[str, type[Strategy]] = {
@@ -44,6 +45,7 @@ class Policy:
     """Seven strategies, checked and ready."""
 
     label: str
+    preset: str
     routing: routing.Routing
     precision: precision.Precision
     eviction: eviction.Eviction
@@ -58,7 +60,7 @@ class Policy:
         parts: dict[str, Any] = {
             kind: {"name": _label(getattr(self, kind)), **getattr(self, kind).model_dump()} for kind in KINDS
         }
-        return {"preset": self.label, **parts, "prefill_precision": "high" if self.prefill_high else "threshold"}
+        return {"preset": self.preset, **parts, "prefill_precision": "high" if self.prefill_high else "threshold"}
 
 
 def presets() -> dict[str, Path]:
@@ -82,7 +84,8 @@ def build_policy(scenario: Scenario, *, has_logits: bool) -> Policy:
                 parts[kind] = _lay_over(parts.get(kind), choice)
     built = {kind: _strategy(kind, choice, scenario) for kind, choice in parts.items()}
     policy = Policy(
-        label=chosen.preset,
+        label=_policy_label(preset, chosen, built),
+        preset=chosen.preset,
         prefill_high=(chosen.prefill_precision or preset.prefill_precision) != "threshold",
         **built,  # type: ignore[arg-type]
     )
@@ -170,6 +173,18 @@ def _check(policy: Policy, scenario: Scenario, has_logits: bool) -> None:
             message=f"{_label(policy.eviction)} knows the future of the recorded requests only: "
             "it needs routing stock and constraint none",
         )  # fmt: skip
+
+
+def _policy_label(preset: Preset, chosen: PolicySection, built: Mapping[str, Strategy]) -> str:
+    """The preset's name, and those of strategies that the user put in place of its own."""
+    replaced = [
+        _label(built[kind])
+        for kind in KINDS
+        if (choice := getattr(chosen, kind)) is not None
+        and choice.name is not None
+        and choice.name not in (getattr(preset, kind).name, getattr(getattr(preset.with_logits, kind), "name", None))
+    ]
+    return "+".join([chosen.preset, *replaced])
 
 
 def _label(strategy: Strategy) -> str:

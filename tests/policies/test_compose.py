@@ -1,0 +1,67 @@
+"""Presets, overlays and parts."""
+
+from __future__ import annotations
+
+import pytest
+
+from slicesim.errors import UserError
+from slicesim.policies import build_policy, load_preset, presets
+from tests.kit import random_trace, run, scenario
+
+
+def built(policy="slicemoe", *, has_logits=False, **keys):
+    return build_policy(scenario(policy=policy, **keys), has_logits=has_logits)
+
+
+@pytest.mark.parametrize("name", sorted(presets()))
+def test_every_preset_is_whole_and_runs(name):
+    preset = load_preset(name)
+    assert preset.description
+    assert preset.source
+    result = run(random_trace(1, 16, prompt=4), policy=name)
+    assert result.summary["policy"] == name
+    assert result.decode["tokens"] == 12
+
+
+def test_slicemoe_takes_bias_with_logits_and_budget_without():
+    assert built().constraint.name == "budget"
+    with_logits = built(has_logits=True)
+    assert (with_logits.constraint.name, with_logits.routing.name) == ("bias", "cache-prior")
+    assert run(random_trace(1, 30, logits=True), policy="slicemoe").decode["constraint"]["name"] == "bias"
+    assert run(random_trace(1, 30), policy="slicemoe").decode["constraint"]["name"] == "budget"
+
+
+def test_a_parameter_alone_keeps_the_strategy_of_the_preset():
+    policy = built(policy__constraint__target=0.2)
+    assert (policy.constraint.name, policy.constraint.target, policy.constraint.start_step) == ("budget", 0.2, 10)
+    assert built(has_logits=True, policy__constraint__target=0.2).constraint.name == "bias"
+
+
+def test_another_strategy_forgets_the_old_parameters():
+    policy = built(policy__constraint={"name": "none"})
+    assert policy.constraint.name == "none"
+    assert policy.label == "slicemoe+none"
+
+
+def test_a_changed_part_shows_in_the_label():
+    assert built("lru-high", policy__eviction={"name": "fifo"}).label == "lru-high+fifo"
+    assert built("lru-high").label == "lru-high"
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"policy__preset": "slicemo"}, "no preset 'slicemo' (did you mean 'slicemoe'?)"),
+        ({"policy__eviction": {"name": "lruu"}}, "no eviction strategy 'lruu' (did you mean"),
+        ({"policy__precision__threshold": 2}, "policy.precision.threshold: Input should be less than or equal to 1"),
+        ({"policy__warmup": {"name": "pcw", "decay": 1}}, "has no such parameter (it has: none)"),
+        ({"policy__routing": {"name": "cache-prior"}}, "reroutes, but the trace holds only the top-k"),
+        ({"policy__constraint": {"name": "bias"}}, "it needs routing cache-prior"),
+        ({"policy__eviction": {"name": "belady"}}, "it needs routing stock and constraint none"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(keys, message):
+    with pytest.raises(UserError) as error:
+        built(**keys)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
