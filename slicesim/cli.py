@@ -55,7 +55,7 @@ def run(
     json: JsonOption = False,
 ) -> None:
     """Replay a trace on a device and write a result folder."""
-    from slicesim.report.folder import check_free, to_json
+    from slicesim.report.folder import check_free
     from slicesim.report.tables import run_table
     from slicesim.scenario import Scenario, parse_assignments
     from slicesim.simulation import Simulation
@@ -70,9 +70,9 @@ def run(
     result.save(folder)
     _warn(result.summary["warnings"][len(simulation.warnings) :])
     if json:
-        sys.stdout.write(to_json(result))
+        sys.stdout.write(result.to_json())
         return
-    _print(run_table(result))
+    _print(run_table(result.summary))
     typer.echo(f"written: {folder}/ (summary.json, tokens.parquet, timeline.json for ui.perfetto.dev, overview.png)")
 
 
@@ -98,7 +98,7 @@ def compare(
     results = []
     for simulation in simulations:
         with _progress(simulation.policy.label, simulation.tokens) as progress:
-            results.append(simulation.run(progress))
+            results.append(simulation.run(progress).summary)
     if json:
         _print_json(comparison(results))
     else:

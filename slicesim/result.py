@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +14,9 @@ import pandas as pd
 from slicesim.account import Columns
 from slicesim.decide import DecodeDemand, Demand
 from slicesim.policies import Constraint
-from slicesim.report.folder import write_folder
+from slicesim.report.folder import SUMMARY, write_folder
 from slicesim.report.summary import constraint_report, summarise
+from slicesim.report.timeline import Part, events, write_timeline
 from slicesim.schedule import Plan, Timeline
 
 
@@ -23,7 +25,7 @@ class Window:
     """The timelines of the first prompt and of the first decode tokens, for drawing."""
 
     tokens_left: int
-    parts: list[tuple[Demand, Plan, Timeline, int]] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
 
     def add(self, demand: Demand, plan: Plan, timeline: Timeline) -> None:
         """Keep a table while there is room; the last entry says how many of its steps count."""
@@ -70,20 +72,25 @@ class Result:
         part: dict[str, Any] = self.summary["prefill"]
         return part
 
-    @property
-    def synthetic(self) -> bool:
-        """Whether the trace is synthetic; every picture and table says so."""
-        return bool(self.summary["trace"]["synthetic"])
-
     def events(self) -> pd.DataFrame:
         """Events of the window: columns track, name, start_ps, duration_ps, step."""
-        from slicesim.report.timeline import events
-
         return events(self.window.parts)
+
+    def to_json(self) -> str:
+        """The summary as text; figures that do not exist are null."""
+        return json.dumps(self.summary, indent=2, allow_nan=False) + "\n"
 
     def save(self, folder: str | Path) -> Path:
         """Write summary.json, tokens.parquet, timeline.json and overview.png; the folder appears only when whole."""
-        return write_folder(self, Path(folder))
+        from slicesim.report.plots import overview
+
+        files = {
+            SUMMARY: lambda path: path.write_text(self.to_json(), encoding="utf-8"),
+            "tokens.parquet": lambda path: self.tokens.to_parquet(path, index=False),
+            "timeline.json": lambda path: write_timeline(self.window.parts, self.summary["trace"], path),
+            "overview.png": lambda path: overview(self.summary, self.tokens, path),
+        }
+        return write_folder(Path(folder), files)
 
 
 def _hindsight(decode: dict[str, Any]) -> Iterator[str]:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from slicesim.errors import UserError
-
-if TYPE_CHECKING:
-    from slicesim.result import Result
 
 SUMMARY = "summary.json"
 
@@ -24,20 +20,18 @@ def check_free(folder: Path) -> None:
         raise UserError(f"{folder}: holds other files, not an earlier result; choose another --out")
 
 
-def write_folder(result: Result, folder: Path) -> Path:
-    """Write all files beside the target, then put the folder in place; an earlier result is replaced."""
-    from slicesim.report.plots import overview
-    from slicesim.report.timeline import write_timeline
+def write_folder(folder: Path, files: Mapping[str, Callable[[Path], object]]) -> Path:
+    """Write all files beside the target, then put the folder in place; an earlier result is replaced.
 
+    files: name -> function that writes to a path.
+    """
     check_free(folder)
     partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
     old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
     try:
         partial.mkdir(parents=True)
-        (partial / SUMMARY).write_text(to_json(result), encoding="utf-8")
-        result.tokens.to_parquet(partial / "tokens.parquet", index=False)
-        write_timeline(result, partial / "timeline.json")
-        overview(result, partial / "overview.png")
+        for name, write in files.items():
+            write(partial / name)
         if folder.exists():
             folder.rename(old)
         partial.rename(folder)
@@ -50,8 +44,3 @@ def write_folder(result: Result, folder: Path) -> Path:
         elif old.exists():
             old.rename(folder)
     return folder
-
-
-def to_json(result: Result) -> str:
-    """The summary as text; figures that do not exist are null."""
-    return json.dumps(result.summary, indent=2, allow_nan=False) + "\n"

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-    from slicesim.result import Result
-
 #: Okabe and Ito's colour-blind safe palette.
 COLOURS = {
     "flash": "#D55E00", "dram": "#0072B2", "sram": "#009E73", "npu": "#CC79A7", "background": "#999999",
@@ -21,22 +19,22 @@ COLOURS = {
 TIERS = ("flash", "dram", "sram", "npu", "background")
 
 
-def overview(result: Result, path: Path) -> None:
+def overview(summary: dict[str, Any], tokens: pd.DataFrame, path: Path) -> None:
     """Draw latency, energy, look-ups and quality of a run into one PNG."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    decode = result.tokens[result.tokens["phase"] == "decode"]
+    decode = tokens[tokens["phase"] == "decode"]
     with plt.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         figure, axes = plt.subplots(2, 2, figsize=(11, 7), layout="constrained")
         _latency(axes[0][0], decode)
-        _energy(axes[0][1], result.summary)
+        _energy(axes[0][1], summary)
         _lookups(axes[1][0], decode)
         _quality(axes[1][1], decode)
-        figure.suptitle(_title(result.summary), fontsize=11)
-        if result.synthetic:
+        figure.suptitle(_title(summary), fontsize=11)
+        if summary["trace"]["synthetic"]:
             figure.text(
                 0.5, 0.5, "SYNTHETIC TRACE", fontsize=44, color="#000000", alpha=0.07, rotation=25,
                 ha="center", va="center",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.table import Table
 
-if TYPE_CHECKING:
-    from slicesim.result import Result
+#: What ``summary.json`` holds.
+Summary = dict[str, Any]
 
 #: Comparison columns: heading, where the figure stands in the summary's decode part, factor, format.
 COLUMNS: tuple[tuple[str, tuple[str, ...], float, str], ...] = (
@@ -37,45 +37,45 @@ def flash_mb_per_token(part: dict[str, Any]) -> float | None:
     return part["bytes"]["flash_read"] / part["tokens"] / 1e6 if part["tokens"] else None
 
 
-def provenance(result: Result) -> str:
+def provenance(summary: Summary) -> str:
     """One line on the trace; a synthetic one is called so."""
-    trace = result.summary["trace"]
+    trace = summary["trace"]
     kind = "SYNTHETIC trace" if trace["synthetic"] else "trace"
     return f"{kind} {trace['path']} ({trace['source']})"
 
 
-def run_table(result: Result) -> Table:
+def run_table(summary: Summary) -> Table:
     """Return the headline figures of one run, prefill and decode apart."""
-    scenario = result.summary["scenario"]
+    scenario = summary["scenario"]
     amat = scenario["amat"]
     table = Table(
-        title=f"{result.summary['model']['name']} on {scenario['device']['name']}: {result.summary['policy']}, "
+        title=f"{summary['model']['name']} on {scenario['device']['name']}: {summary['policy']}, "
         f"{amat['high_bits']}/{amat['low_bits']} bits, {scenario['cache']['capacity_gb']:g} GB, "
         f"{scenario['schedule']['overlap']} overlap",
-        caption=provenance(result),
+        caption=provenance(summary),
     )
     table.add_column("")
     for phase in ("prefill", "decode"):
         table.add_column(phase, justify="right")
-    for label, *cells in _rows(result):
+    for label, *cells in _rows(summary):
         table.add_row(label, *cells)
     return table
 
 
-def _rows(result: Result) -> list[tuple[str, str, str]]:
-    parts = (result.prefill, result.decode)
+def _rows(summary: Summary) -> list[tuple[str, str, str]]:
+    parts = (summary["prefill"], summary["decode"])
 
     def row(label: str, path: Sequence[str], factor: float, form: str) -> tuple[str, str, str]:
         prefill, decode = (_cell(figure(part, path), factor, form) for part in parts)
         return label, prefill, decode
 
-    ttft = result.prefill["ttft_ps"]
+    ttft = summary["prefill"]["ttft_ps"]
     rows = [
         row("tokens", ("tokens",), 1, "{:,.0f}"),
         ("time to first token (ms, mean)", _cell(ttft["mean"] if ttft else None, 1e-9, "{:,.1f}"), ""),
-        ("latency per token (ms): mean", "", _cell(result.decode["latency_ps"]["mean"], 1e-9, "{:,.1f}")),
+        ("latency per token (ms): mean", "", _cell(summary["decode"]["latency_ps"]["mean"], 1e-9, "{:,.1f}")),
     ]
-    rows += [(f"   {q}", "", _cell(result.decode["latency_ps"][q], 1e-9, "{:,.1f}")) for q in ("p50", "p95", "p99")]
+    rows += [(f"   {q}", "", _cell(summary["decode"]["latency_ps"][q], 1e-9, "{:,.1f}")) for q in ("p50", "p95", "p99")]
     rows += [row("tokens/s", ("tokens_per_s",), 1, "{:,.2f}")]
     rows += [row("energy per token (mJ)", ("energy_pj_per_token", "total"), 1e-9, "{:,.2f}")]
     tiers = ("flash", "dram", "sram", "npu", "background")
@@ -100,13 +100,14 @@ def _cell(value: float | None, factor: float, form: str) -> str:
     return "-" if value is None else form.format(value * factor)
 
 
-def comparison(results: Sequence[Result]) -> list[dict[str, Any]]:
+def comparison(summaries: Sequence[Summary]) -> list[dict[str, Any]]:
     """Return one plain row per result: its figures, and energy and latency of the first over its own."""
-    first = results[0].decode
+    first = summaries[0]["decode"]
     rows = []
-    for result in results:
-        part = {**result.decode, "quality": _with_lost_mass(result.decode["quality"])}
-        row: dict[str, Any] = {"policy": result.summary["policy"], "constraint": result.decode["constraint"]["name"]}
+    for summary in summaries:
+        decode = summary["decode"]
+        part = {**decode, "quality": _with_lost_mass(decode["quality"])}
+        row: dict[str, Any] = {"policy": summary["policy"], "constraint": decode["constraint"]["name"]}
         row |= {name: _scaled(figure(part, path), factor) for name, path, factor, _ in COLUMNS}
         row["flash MB/token"] = flash_mb_per_token(part)
         row["energy gain"] = _ratio(first["energy_pj_per_token"]["total"], part["energy_pj_per_token"]["total"])
@@ -118,20 +119,20 @@ def comparison(results: Sequence[Result]) -> list[dict[str, Any]]:
     return rows
 
 
-def comparison_table(results: Sequence[Result]) -> Table:
+def comparison_table(summaries: Sequence[Summary]) -> Table:
     """Return the comparison as a table; gains are against the first row."""
-    scenario = results[0].summary["scenario"]
+    scenario = summaries[0]["scenario"]
     amat = scenario["amat"]
     table = Table(
-        title=f"Decode, {results[0].summary['model']['name']}, {amat['high_bits']}/{amat['low_bits']} bits, "
+        title=f"Decode, {summaries[0]['model']['name']}, {amat['high_bits']}/{amat['low_bits']} bits, "
         f"{scenario['cache']['capacity_gb']:g} GB, {scenario['schedule']['overlap']} overlap "
-        f"(gains: {results[0].summary['policy']} / row)",
-        caption=provenance(results[0]) + "; quality is an open-loop proxy",
+        f"(gains: {summaries[0]['policy']} / row)",
+        caption=provenance(summaries[0]) + "; quality is an open-loop proxy",
     )
     formats = {name: form for name, _, _, form in COLUMNS}
     gains = ("energy gain", "expert energy gain", "latency gain")
     formats |= {"flash MB/token": "{:.1f}"} | dict.fromkeys(gains, "{:.2f}x")
-    rows = comparison(results)
+    rows = comparison(summaries)
     for name in rows[0]:
         table.add_column(name, justify="left" if name in ("policy", "constraint") else "right")
     for row in rows:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,9 +13,6 @@ import pandas as pd
 from slicesim.decide import DecodeDemand, Demand
 from slicesim.schedule import Plan, Timeline
 from slicesim.schedule.workload import NO_OP
-
-if TYPE_CHECKING:
-    from slicesim.result import Result
 
 Part = tuple[Demand, Plan, Timeline, int]
 PROCESS = 1
@@ -37,17 +34,17 @@ def events(parts: Sequence[Part]) -> pd.DataFrame:
     return pd.DataFrame(_events(parts), columns=Event._fields)
 
 
-def write_timeline(result: Result, path: Path) -> None:
-    """Write the window of a result; times are microseconds, as the format asks."""
-    bars = list(_events(result.window.parts))
+def write_timeline(parts: Sequence[Part], trace: Mapping[str, Any], path: Path) -> None:
+    """Write all bars; times are microseconds, as the format asks. ``trace`` is the summary's part of that name."""
+    bars = list(_events(parts))
     tracks = {track: number for number, track in enumerate(sorted({bar.track for bar in bars}, key=_track_order), 1)}
-    label = "slicesim (synthetic trace)" if result.synthetic else "slicesim"
+    label = "slicesim (synthetic trace)" if trace["synthetic"] else "slicesim"
     head: list[dict[str, Any]] = [_about("process_name", 0, name=label)]
     for track, number in tracks.items():
         head += [_about("thread_name", number, name=track), _about("thread_sort_index", number, sort_index=number)]
     with path.open("w", encoding="utf-8") as file:
         file.write('{"displayTimeUnit":"ns","otherData":')
-        file.write(json.dumps({"trace": result.summary["trace"]["path"], "synthetic": result.synthetic}))
+        file.write(json.dumps({"trace": trace["path"], "synthetic": trace["synthetic"]}))
         file.write(',"traceEvents":[\n')
         file.write(",\n".join(json.dumps(entry) for entry in head))
         for bar in bars:

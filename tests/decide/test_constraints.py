@@ -71,7 +71,7 @@ def test_a_reachable_target_is_met_by_bias():
     assert free > 0.2
     assert held["constraint"]["rate"] == pytest.approx(0.1, abs=0.03)
     assert 0 < held["constraint"]["strength_mean"] < 1
-    assert held["rerouted"] > 0
+    assert held["denied"]["degraded"] > 0
 
 
 def test_out_of_reach_is_said():

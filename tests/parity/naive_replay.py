@@ -307,15 +307,13 @@ class Replay:
             return misses <= self.setup.target * lookups
 
         def deny_lsb(slot):
-            slot["lsb"] = False
+            slot["lsb"], slot["denied"] = False, True
             self.decode.degraded += 1
             self.decode.requests[LSB] += 1
 
-        denied = []
         for slot in reversed(slots):
             if slot["lsb"] and (layer, slot["expert"], LSB) not in self.resident and not met():
                 deny_lsb(slot)
-                denied.append(slot)
         for slot in reversed(slots[1:]):
             if (layer, slot["expert"], MSB) in self.resident or met():
                 continue
@@ -329,7 +327,7 @@ class Replay:
             best = min(others, key=lambda expert: (-row["logits"][expert], expert))
             self.decode.substituted += 1
             slot["expert"] = best
-            slot["lsb"] = self.setup.slices and scores[best] >= self.setup.threshold and slot not in denied
+            slot["lsb"] = self.setup.slices and scores[best] >= self.setup.threshold and not slot.get("denied")
             if slot["lsb"] and (layer, best, LSB) not in self.resident:
                 deny_lsb(slot)
         budget["misses"], budget["lookups"] = after()

@@ -2,17 +2,21 @@
 
 The model ``one-layer``: hidden 64, one MoE layer, 4 experts, top-2, inner width 32, nothing shared.
 
-- An expert has 3 x 64 x 32 = 6,144 weights in 192 groups of 32. At 8/4 bits the MSB slice is 6,144 x 4 / 8 = 3,072 B and
-  192 x (16 + 8) / 8 = 576 B of metadata: 3,648 B, three matrices of 1,216 B. The LSB slice is 3,072 B, three of 1,024 B.
+- An expert has 3 x 64 x 32 = 6,144 weights in 192 groups of 32. At 8/4 bits the MSB slice is 6,144 x 4 / 8 = 3,072 B
+  and
+  192 x (16 + 8) / 8 = 576 B of metadata: 3,648 B, three matrices of 1,216 B. The LSB slice is 3,072 B, three of 1,024
+  B.
 - Attention: 2 query heads and 1 KV head of 32: 64 x 32 x (2 x 2 + 2 x 1) = 12,288 weights; the router 64 x 4 = 256.
   Together 12,544 INT8 weights and 98 scales of 2 B: 12,740 B. One token leaves 2 x 32 = 64 B of KV.
   With context 1 the layer reads 12,740 + 64 = 12,804 B and writes 64 B: 12,868 B on the DRAM pipe.
 - LM head: 64 x 128 = 8,192 weights and 64 scales: 8,320 B.
 
-The device: DRAM 1 GB/s, so 1,000 ps a byte; flash 0.5 GB/s, so 2,000 ps a byte, one lane, 1 us a read; 64 MACs a cycle at
+The device: DRAM 1 GB/s, so 1,000 ps a byte; flash 0.5 GB/s, so 2,000 ps a byte, one lane, 1 us a read; 64 MACs a
+cycle at
 1 GHz, so 1,000 ps a cycle; tiles of 1 KiB.
 
-- Attention and router stream 12,868,000 ps. Compute: 12,544 MACs and 2 x 2 x 32 = 128 for one cached token: 12,672 / 64 =
+- Attention and router stream 12,868,000 ps. Compute: 12,544 MACs and 2 x 2 x 32 = 128 for one cached token: 12,672 /
+  64 =
   198 cycles, hidden behind the stream (first tile 1,024,000 + 198,000 < 12,868,000). End: 12,868,000.
 - An MSB-only expert streams 3,648,000 ps; compute is 6,144 x 4 / 8 / 64 = 48 cycles: hidden. A full one streams
   6,720,000 ps. The head streams 8,320,000 ps.
@@ -66,8 +70,10 @@ def test_misses_serial():
 def test_misses_layer():
     """Expert 0 reads as soon as its own slices are there; then it keeps expert 1's first write waiting.
 
-    Expert 0: its six reads end at 12,868,000 + 3 x 3,432,000 + 3 x 3,048,000 = 32,308,000, its last write at 33,332,000.
-    It streams until 33,332,000 + 6,720,000 = 40,052,000. Expert 1's reads end at 35,740,000, 39,172,000, 42,604,000: the
+    Expert 0: its six reads end at 12,868,000 + 3 x 3,432,000 + 3 x 3,048,000 = 32,308,000, its last write at
+    33,332,000.
+    It streams until 33,332,000 + 6,720,000 = 40,052,000. Expert 1's reads end at 35,740,000, 39,172,000, 42,604,000:
+    the
     first write waits until 40,052,000, the second until 41,268,000, the third begins at once and ends at 43,820,000.
     Expert 1 streams until 47,468,000, the head until 55,788,000.
     """
@@ -97,7 +103,8 @@ def test_one_miss_against_one_hit():
 
 
 def test_two_lanes_share_the_pipe():
-    """Serial, whole experts of 6,720 B, three matrices of 2,240 B each, both missing; lanes of 0.5 GB/s, the pipe 1 GB/s.
+    """Serial, whole experts of 6,720 B, three matrices of 2,240 B each, both missing; lanes of 0.5 GB/s, the pipe 1
+    GB/s.
 
     On one lane the six reads would take 6 x (1,000,000 + 4,480,000). With two lanes: reads 0 and 1 take their lanes at
     0, the pipe at 1,000,000 and 3,240,000, which ends at 5,480,000. Lane 0 is held to max(3,240,000, 5,480,000), lane 1
@@ -133,7 +140,8 @@ def test_compute_bound_expert():
     """One MAC a cycle at 8/8 of the work: 6,144 cycles = 6,144,000 ps begin when the first tile is in, at 1,024,000.
 
     The full expert ends at 7,168,000, after its stream of 6,720,000; the MSB-only one computes 3,072,000 and ends at
-    1,024,000 + 3,072,000 = 4,096,000, after its stream of 3,648,000. Attention: 12,800 MACs: 13,824,000; head: 9,216,000.
+    1,024,000 + 3,072,000 = 4,096,000, after its stream of 3,648,000. Attention: 12,800 MACs: 13,824,000; head:
+    9,216,000.
     """
     second = tokens("serial", **{"device.npu.macs_per_cycle": 1}).iloc[1]
     assert second.latency_ps == 13_824_000 + 7_168_000 + 4_096_000 + 9_216_000
