@@ -116,8 +116,10 @@ class _Decision:
             for layer, (experts, scores) in enumerate(zip(token_experts, token_gates, strict=True)):
                 logits = None if block.logits is None else block.logits[token, layer].astype(np.float64)
                 batch = self._route(layer, experts, scores, logits)
-                every_score = None if logits is None else gate_scores(logits, experts, self._renormalised)
-                self.cache.serve(layer, batch, every_score)
+                scores_of_all = None
+                if logits is not None and self.ledger.denies_msb:
+                    scores_of_all = gate_scores(logits, experts, self._renormalised)
+                self.cache.serve(layer, batch, scores_of_all)
                 expert[token, layer] = batch.experts
                 outcome[token, layer] = batch.outcome
                 gate[token, layer] = batch.original_gates

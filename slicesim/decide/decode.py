@@ -65,7 +65,7 @@ class Router:
         staying = set(chosen.tolist())
         newcomers = sorted(staying.difference(stock), key=lambda e: (-logits[e], e))
         if not newcomers:
-            return Batch(stock, gates, gates, [0] * len(stock))
+            return Batch(stock, gates, list(gates), [0] * len(stock))
         arriving = iter(newcomers)
         served = gate_scores(logits, stock, self.renormalised)
         slots = []

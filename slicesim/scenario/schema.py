@@ -177,8 +177,8 @@ class TraceSection(Section):
 class Amat(Section):
     """Bit pair and group of the asymmetric code (SliceMoE, section on AMAT)."""
 
-    high_bits: int = Field(8, ge=2, le=8)
-    low_bits: int = Field(4, ge=1, le=7)
+    high_bits: int = Field(8, ge=3, le=8)
+    low_bits: int = Field(4, ge=2, le=7)
     group: int = Field(32, ge=1)
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ import numpy as np
 
 from slicesim.errors import UserError
 from slicesim.trace.order import OrderCheck
-from slicesim.trace.table import DECODE, PREFILL, Trace, TraceBlock, require_faultless
+from slicesim.trace.table import ABSENT, DECODE, PREFILL, Trace, TraceBlock, require_faultless
 
 
 class Segment(NamedTuple):
@@ -50,6 +50,11 @@ def segments(trace: Trace, split: str | float, max_tokens: int | None = None) ->
                 if end > begin:
                     yield Segment(part.part(begin, end), here, phase, position + begin, is_new)
                     is_new = False
+            if (part.ids[prompt:] == ABSENT).any():
+                raise UserError(
+                    f"{trace.name}: request {here}: some prompt tokens have no row for every layer, so they cannot be "
+                    "replayed as decode; set trace.split=recorded"
+                )
             position += len(part)
         if left is not None:
             left -= len(block)

@@ -69,7 +69,12 @@ class ParquetTrace:
         return header
 
     def request_lengths(self) -> dict[int, int]:
-        """Tokens of each request, from the request and layer columns alone."""
+        """Tokens of each request, in order of appearance."""
+        return self._lengths
+
+    @cached_property
+    def _lengths(self) -> dict[int, int]:
+        """Counted once, from the request and layer columns alone."""
         first_layer = self.header.layers[0]
         lengths: dict[int, int] = {}
         for table in self._row_groups(["request", "layer"]):
