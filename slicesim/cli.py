@@ -14,7 +14,7 @@ from slicesim.errors import UserError
 from slicesim.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from slicesim.simulation import Progress
 
@@ -93,12 +93,13 @@ def compare(
     simulations = prepare_comparison(
         config, _words(policies), model=model, trace=trace, set=parse_assignments(set_ or [])
     )
-    for simulation in simulations:
-        _warn(f"{simulation.policy.label}: {warning}" for warning in simulation.warnings)
     results = []
     for simulation in simulations:
-        with _progress(simulation.policy.label, simulation.tokens) as progress:
+        label = simulation.policy.label
+        _warn(simulation.warnings, label)
+        with _progress(label, simulation.tokens) as progress:
             results.append(simulation.run(progress).summary)
+        _warn(results[-1]["warnings"][len(simulation.warnings) :], label)
     if json:
         _print_json(comparison(results))
     else:
@@ -226,9 +227,9 @@ def _progress(label: str, total: int) -> Iterator[Progress]:
         yield lambda done: bar.update(task, completed=done)
 
 
-def _warn(warnings: Any) -> None:
+def _warn(warnings: Iterable[str], label: str = "") -> None:
     for warning in warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        typer.echo(f"warning: {label}{': ' * bool(label)}{warning}", err=True)
 
 
 def _print(table: Any) -> None:

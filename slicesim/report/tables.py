@@ -2,46 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from rich.table import Table
 
 #: What ``summary.json`` holds.
 Summary = dict[str, Any]
 
-#: Comparison columns: heading, where the figure stands in the summary's decode part, factor, format.
-COLUMNS: tuple[tuple[str, tuple[str, ...], float, str], ...] = (
-    ("tokens/s", ("tokens_per_s",), 1, "{:.2f}"),
-    ("ms/token", ("latency_ps", "mean"), 1e-9, "{:.1f}"),
-    ("mJ/token", ("energy_pj_per_token", "total"), 1e-9, "{:.1f}"),
-    ("of it expert", ("energy_pj_per_token", "expert"), 1e-9, "{:.1f}"),
-    ("miss rate %", ("miss_rate", "slices"), 100, "{:.2f}"),
-    ("MSB miss %", ("miss_rate", "msb"), 100, "{:.2f}"),
-    ("high mass %", ("quality", "high_mass"), 100, "{:.1f}"),
-    ("lost mass %", ("quality", "lost_mass"), 100, "{:.1f}"),
-    ("rel. MSE", ("quality", "expected_rel_mse"), 1, "{:.4f}"),
+
+class Column(NamedTuple):
+    """One figure of the comparison: its key for machines, its heading for people, where it comes from."""
+
+    key: str
+    heading: str
+    value: Callable[[Summary, Summary], float | None]
+    form: str
+    factor: float = 1.0
+
+
+def _decode(*path: str) -> Callable[[Summary, Summary], float | None]:
+    return lambda own, first: figure(own["decode"], path)
+
+
+def _gain(*path: str) -> Callable[[Summary, Summary], float | None]:
+    """The first policy's figure over this one's."""
+
+    def gain(own: Summary, first: Summary) -> float | None:
+        reference, value = figure(first["decode"], path), figure(own["decode"], path)
+        return reference / value if reference and value else None
+
+    return gain
+
+
+def _lost_mass(own: Summary, first: Summary) -> float | None:
+    lost = [own["decode"]["quality"][name] for name in ("substituted_mass", "dropped_mass")]
+    return None if None in lost else float(sum(lost))
+
+
+COLUMNS = (
+    Column("tokens_per_s", "tokens/s", _decode("tokens_per_s"), "{:.2f}"),
+    Column("latency_ps", "ms/token", _decode("latency_ps", "mean"), "{:.1f}", 1e-9),
+    Column("energy_pj", "mJ/token", _decode("energy_pj_per_token", "total"), "{:.1f}", 1e-9),
+    Column("expert_energy_pj", "of it expert", _decode("energy_pj_per_token", "expert"), "{:.1f}", 1e-9),
+    Column("flash_read_bytes", "flash MB/token", lambda own, _: flash_bytes_per_token(own["decode"]), "{:.1f}", 1e-6),
+    Column("miss_rate_slices", "miss rate %", _decode("miss_rate", "slices"), "{:.2f}", 100),
+    Column("miss_rate_msb", "MSB miss %", _decode("miss_rate", "msb"), "{:.2f}", 100),
+    Column("high_mass", "high mass %", _decode("quality", "high_mass"), "{:.1f}", 100),
+    Column("lost_mass", "lost mass %", _lost_mass, "{:.1f}", 100),
+    Column("expected_rel_mse", "rel. MSE", _decode("quality", "expected_rel_mse"), "{:.4f}"),
+    Column("energy_gain", "energy gain", _gain("energy_pj_per_token", "total"), "{:.2f}x"),
+    Column("expert_energy_gain", "expert energy gain", _gain("energy_pj_per_token", "expert"), "{:.2f}x"),
+    Column("latency_gain", "latency gain", _gain("latency_ps", "mean"), "{:.2f}x"),
 )
 
 
-def figure(part: dict[str, Any], path: Sequence[str]) -> float | None:
-    """Look a figure up in a summary part."""
+def figure(part: Summary, path: Sequence[str]) -> float | None:
+    """Look a figure up in a part of the summary."""
     node: Any = part
     for key in path:
         node = node[key]
     return None if node is None else float(node)
 
 
-def flash_mb_per_token(part: dict[str, Any]) -> float | None:
-    """Megabytes read from flash for one token."""
-    return part["bytes"]["flash_read"] / part["tokens"] / 1e6 if part["tokens"] else None
+def flash_bytes_per_token(part: Summary) -> float | None:
+    """Bytes read from flash for one token."""
+    return part["bytes"]["flash_read"] / part["tokens"] if part["tokens"] else None
 
 
 def provenance(summary: Summary) -> str:
     """One line on the trace; a synthetic one is called so."""
     trace = summary["trace"]
-    kind = "SYNTHETIC trace" if trace["synthetic"] else "trace"
-    return f"{kind} {trace['path']} ({trace['source']})"
+    if trace["synthetic"]:
+        return f"SYNTHETIC trace {trace['path']}: no model was run for it"
+    return f"trace {trace['path']} ({trace['source']})"
 
 
 def run_table(summary: Summary) -> Table:
@@ -84,7 +118,7 @@ def _rows(summary: Summary) -> list[tuple[str, str, str]]:
     rows += [row("miss rate of slice requests (%)", ("miss_rate", "slices"), 100, "{:.2f}")]
     rows += [row(f"   {kind} (%)", ("miss_rate", kind.lower()), 100, "{:.2f}") for kind in ("MSB", "LSB")]
     rows += [row("   by bytes (%)", ("miss_rate", "bytes"), 100, "{:.2f}")]
-    flash = [_cell(flash_mb_per_token(part), 1, "{:,.1f}") for part in parts]
+    flash = [_cell(flash_bytes_per_token(part), 1e-6, "{:,.1f}") for part in parts]
     rows += [("flash read per token (MB)", flash[0], flash[1])]
     denied = ("degraded", "substituted", "dropped")
     rows += [row(f"denied: {name}", ("denied", name), 1, "{:,.0f}") for name in denied]
@@ -100,57 +134,40 @@ def _cell(value: float | None, factor: float, form: str) -> str:
     return "-" if value is None else form.format(value * factor)
 
 
-def comparison(summaries: Sequence[Summary]) -> list[dict[str, Any]]:
-    """Return one plain row per result: its figures, and energy and latency of the first over its own."""
-    first = summaries[0]["decode"]
-    rows = []
-    for summary in summaries:
-        decode = summary["decode"]
-        part = {**decode, "quality": _with_lost_mass(decode["quality"])}
-        row: dict[str, Any] = {"policy": summary["policy"], "constraint": decode["constraint"]["name"]}
-        row |= {name: _scaled(figure(part, path), factor) for name, path, factor, _ in COLUMNS}
-        row["flash MB/token"] = flash_mb_per_token(part)
-        row["energy gain"] = _ratio(first["energy_pj_per_token"]["total"], part["energy_pj_per_token"]["total"])
-        row["expert energy gain"] = _ratio(
-            first["energy_pj_per_token"]["expert"], part["energy_pj_per_token"]["expert"]
-        )
-        row["latency gain"] = _ratio(first["latency_ps"]["mean"], part["latency_ps"]["mean"])
-        rows.append(row)
-    return rows
+def comparison(summaries: Sequence[Summary]) -> dict[str, Any]:
+    """Return the comparison as plain data, per decode token; gains are the first policy's figure over the row's."""
+    first = summaries[0]
+    rows = [
+        {
+            "policy": own["policy"],
+            "constraint": own["decode"]["constraint"]["name"],
+            **{column.key: column.value(own, first) for column in COLUMNS},
+        }
+        for own in summaries
+    ]
+    trace = {key: first["trace"][key] for key in ("path", "source", "synthetic")}
+    return {"trace": trace, "gains_against": first["policy"], "decode": rows}
 
 
 def comparison_table(summaries: Sequence[Summary]) -> Table:
-    """Return the comparison as a table; gains are against the first row."""
-    scenario = summaries[0]["scenario"]
+    """Return the comparison as a table."""
+    first = summaries[0]
+    scenario = first["scenario"]
     amat = scenario["amat"]
     table = Table(
-        title=f"Decode, {summaries[0]['model']['name']}, {amat['high_bits']}/{amat['low_bits']} bits, "
+        title=f"Decode, {first['model']['name']}, {amat['high_bits']}/{amat['low_bits']} bits, "
         f"{scenario['cache']['capacity_gb']:g} GB, {scenario['schedule']['overlap']} overlap "
-        f"(gains: {summaries[0]['policy']} / row)",
-        caption=provenance(summaries[0]) + "; quality is an open-loop proxy",
+        f"(gains: {first['policy']} / row)",
+        caption=provenance(first) + "; quality is an open-loop proxy",
     )
-    formats = {name: form for name, _, _, form in COLUMNS}
-    gains = ("energy gain", "expert energy gain", "latency gain")
-    formats |= {"flash MB/token": "{:.1f}"} | dict.fromkeys(gains, "{:.2f}x")
-    rows = comparison(summaries)
-    for name in rows[0]:
-        table.add_column(name, justify="left" if name in ("policy", "constraint") else "right")
-    for row in rows:
-        table.add_row(*(_cell(v, 1, formats[k]) if k in formats else str(v) for k, v in row.items()))
+    table.add_column("policy")
+    table.add_column("constraint")
+    for column in COLUMNS:
+        table.add_column(column.heading, justify="right")
+    for own, row in zip(summaries, comparison(summaries)["decode"], strict=True):
+        cells = [_cell(row[column.key], column.factor, column.form) for column in COLUMNS]
+        table.add_row(own["policy"], own["decode"]["constraint"]["name"], *cells)
     return table
-
-
-def _with_lost_mass(quality: dict[str, Any]) -> dict[str, Any]:
-    lost = [quality["substituted_mass"], quality["dropped_mass"]]
-    return {**quality, "lost_mass": None if None in lost else sum(lost)}
-
-
-def _scaled(value: float | None, factor: float) -> float | None:
-    return None if value is None else value * factor
-
-
-def _ratio(first: float | None, other: float | None) -> float | None:
-    return first / other if first and other else None
 
 
 def info_table(info: dict[str, Any]) -> Table:
