@@ -146,7 +146,7 @@ class Simulation:
         """Yield each demand table with its plan and timeline, on one clock."""
         engine = ReferenceEngine(self.scenario.settings.schedule.overlap)
         shapes = Shapes(self.model, self.sizes, self.trace.header.layers)
-        for demand in decide(self._request()):
+        for demand in decide(self.request()):
             plan = build_plan(build_workload(demand, shapes), self.hardware, self.sizes)
             yield demand, plan, engine.run(plan)
 
@@ -175,7 +175,8 @@ class Simulation:
             "warnings": list(self.warnings),
         }
 
-    def _request(self) -> Request:
+    def request(self) -> Request:
+        """Return what the decision plane is asked."""
         settings = self.scenario.settings
         return Request(
             trace=self.trace,

@@ -40,10 +40,10 @@ class Request:
 
 def decide(request: Request) -> Iterator[Demand]:
     """Yield one PrefillDemand per prompt and DecodeDemands of at most TOKENS_PER_TABLE tokens, in trace order."""
-    return _Decision(request).run()
+    return Decision(request).run()
 
 
-class _Decision:
+class Decision:
     """One replay. All its state lives here; two replays never share anything."""
 
     def __init__(self, request: Request) -> None:
@@ -63,6 +63,7 @@ class _Decision:
         self.cache = DecodeCache(self.state, policy, self.ledger, score, self.future)
 
     def run(self) -> Iterator[Demand]:
+        """Go through the trace once."""
         prompt: PromptCounts | None = None
         request = -1
         for segment in self._segments():

@@ -205,7 +205,7 @@ class Replay:
         self.look_up(batch, self.prefill)
 
         def order(item):
-            turn = 2 if item in batch else 1 if item[0] > layer else 0  # layers to come stay longer, the batch longest
+            turn = item[0] > layer  # layers to come stay longer
             if self.setup.warmup == "none":
                 return (turn, self.coldness(item))
             if self.setup.warmup in ("pcw", "pcw-topup"):

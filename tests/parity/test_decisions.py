@@ -9,7 +9,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slicesim.decide.decide import _Decision
+from slicesim.decide import DecodeDemand
+from slicesim.decide.decide import Decision
 from slicesim.simulation import Simulation
 from slicesim.trace import DECODE, MemoryTrace, TraceBlock
 from tests.kit import EXPERT_BYTES, LSB_BYTES, MSB_BYTES, make_trace, simulation
@@ -64,7 +65,7 @@ def of_summary(part: dict[str, Any]) -> dict[str, Any]:
 
 def assert_equal(simulated: Simulation, naive: Replay) -> None:
     """Every count of both phases, the bytes after each decode batch, and the slices that stay at the end."""
-    decision = _Decision(simulated._request())
+    decision = Decision(simulated.request())
     decode = [demand.resident_bytes for demand in decision.run() if isinstance(demand, DecodeDemand)]
     assert [count for part in decode for count in part.reshape(-1).tolist()] == naive.bytes_after_batch
     entries = np.flatnonzero(decision.state.resident & (decision.state.size_bytes > 0)).tolist()

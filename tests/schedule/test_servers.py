@@ -44,7 +44,7 @@ def test_a_service_is_not_interrupted_and_arrival_comes_before_class():
 
 
 def test_a_request_that_arrives_as_a_service_ends_is_seen_by_that_grant():
-    """At 10 the first service ends and a class-0 request arrives; the waiting class-1 one of the same time goes last."""
+    """At 10 the first service ends and a class-0 request arrives; the class-1 one of the same time waits."""
     done = serve([(0, 1, 1), (0, 1, 2), (0, 0, 3)], arrivals=[0, 10, 10])
     assert [sequence for sequence, _, _ in done] == [1, 3, 2]
 
