@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context
+
 import numpy as np
 
 from slicesim.decide import SliceSizes
@@ -26,6 +28,7 @@ def check_trace_fits(scenario: Scenario, trace: Trace, model: ModelGeometry) -> 
         return scenario.error("trace", "path", message=f"{recorded}: {what}; {advice}")
 
     other_model = f"choose the trace's model, or another trace (model is {model.name})"
+    or_other = "" if model.name.lower() in header.model.lower() else f"; or {other_model}"
     if header.experts != model.experts:
         raise misfit(f"{header.experts} experts per layer, the model has {model.experts}", other_model)
     foreign = [layer for layer in header.layers if layer not in model.moe_layers]
@@ -34,14 +37,14 @@ def check_trace_fits(scenario: Scenario, trace: Trace, model: ModelGeometry) -> 
     if len(header.layers) < len(model.moe_layers) and not section.layer_subset:
         raise misfit(
             f"it covers {len(header.layers)} of the model's {len(model.moe_layers)} MoE layers",
-            "set trace.layer_subset=true to replay those alone",
+            f"set trace.layer_subset=true to replay those alone{or_other}",
         )
     if section.top_k is not None and section.top_k != header.top_k:
         raise scenario.error("trace", "top_k", message=f"is {section.top_k}, but {trace.name} holds top-{header.top_k}")
     if header.top_k != model.top_k and section.top_k is None:
         raise misfit(
             f"top-{header.top_k}, the model routes top-{model.top_k}",
-            f"set trace.top_k={header.top_k} to replay it as recorded",
+            f"set trace.top_k={header.top_k} to replay it as recorded{or_other}",
         )
 
 
@@ -88,31 +91,41 @@ def check_capacity(scenario: Scenario, trace: Trace, model: ModelGeometry, sizes
     """Refuse a cache below one batch, and what does not fit DRAM or flash."""
     settings = scenario.settings
     capacity = capacity_bytes(scenario)
-    share = capacity // (len(trace.header.layers) if settings.cache.scope == "layer" else 1)
+    caches = len(trace.header.layers) if settings.cache.scope == "layer" else 1
     batch = trace.header.top_k * int((sizes.msb_bytes + sizes.lsb_bytes).max())
-    if share < batch:
-        per_layer = " for each layer" if settings.cache.scope == "layer" else ""
-        need = batch * (capacity // share if share else len(trace.header.layers)) / 1e9
+    if capacity // caches < batch:
+        per_layer = f" in {caches} equal shares" if caches > 1 else ""
         raise scenario.error(
             "cache", "capacity_gb",
-            message=f"{share / 1e9:g} GB{per_layer} is less than one batch of {trace.header.top_k} experts "
-            f"({batch / 1e9:.4f} GB); give at least {need:.4f}",
+            message=f"{settings.cache.capacity_gb:g} GB{per_layer} holds less than one batch of {trace.header.top_k} "
+            f"experts ({_gb(batch)} GB); give at least {_gb(caches * batch)}",
         )  # fmt: skip
     context = max(trace.request_lengths().values(), default=0)
     resident = int8_bytes(model.non_expert_weights) + model.kv_cache_bytes(context)
     available = round(settings.device.dram.capacity_gb.value * 1e9)
+    if resident + caches * batch > available:
+        raise scenario.error(
+            "device", "dram", "capacity_gb",
+            message=f"{_gb(available)} GB do not hold non-expert weights and KV cache ({_gb(resident)} GB) and one "
+            f"batch of experts; give at least {_gb(resident + caches * batch)}, or choose a smaller model",
+        )  # fmt: skip
     if resident + capacity > available:
         raise scenario.error(
             "cache", "capacity_gb",
-            message=f"the expert cache ({capacity / 1e9:g} GB), non-expert weights and KV cache "
-            f"({resident / 1e9:.2f} GB) exceed the device's DRAM ({available / 1e9:g} GB); "
-            f"give at most {max(0, available - resident) / 1e9:.2f}",
+            message=f"the expert cache ({settings.cache.capacity_gb:g} GB), non-expert weights and KV cache "
+            f"({_gb(resident)} GB) exceed the device's DRAM ({_gb(available)} GB); "
+            f"give at most {_gb(available - resident, ROUND_FLOOR)}",
         )  # fmt: skip
     stored = len(model.moe_layers) * model.experts * int((sizes.msb_bytes + sizes.lsb_bytes).max())
     if stored > settings.device.flash.capacity_gb.value * 1e9:
         raise scenario.error(
-            "device", "flash", "capacity_gb", message=f"the model's experts need {stored / 1e9:.1f} GB of flash"
+            "device", "flash", "capacity_gb", message=f"the model's experts need {_gb(stored)} GB of flash"
         )
+
+
+def _gb(size: int, rounding: str = ROUND_CEILING) -> str:
+    """Write a size in decimal GB with four digits, rounded so that the figure is safe to follow."""
+    return f"{Context(prec=4, rounding=rounding).create_decimal(size).scaleb(-9).normalize():f}"
 
 
 def cliff_warning(scenario: Scenario, trace: Trace, policy: Policy, sizes: SliceSizes) -> tuple[str, ...]:

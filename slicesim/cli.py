@@ -6,7 +6,7 @@ import signal
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
@@ -27,7 +27,10 @@ app = typer.Typer(
 trace_app = typer.Typer(help="Import, inspect, check and synthesise routing traces.", no_args_is_help=True)
 app.add_typer(trace_app, name="trace")
 
-Config = Annotated[Path, typer.Argument(help="Scenario file (YAML).", show_default=False)]
+#: Required paths: opened, and complained of, where they are read.
+FILE: Any = {"show_default": False, "readable": False}
+
+Config = Annotated[Path, typer.Argument(help="Scenario file (YAML).", **FILE)]
 ModelOption = Annotated[str | None, typer.Option(help="Shipped model, or a model YAML.")]
 TraceOption = Annotated[str | None, typer.Option(help="Trace file: Parquet, or any format that can be imported.")]
 PolicyOption = Annotated[str | None, typer.Option(help="Preset, or file.py:Class with your own eviction strategy.")]
@@ -51,7 +54,9 @@ def run(
     model: ModelOption = None,
     policy: PolicyOption = None,
     set_: SetOption = None,
-    out: Annotated[Path | None, typer.Option(help="Result folder [default: results/NAME of the config].")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Result folder [default: results/NAME of the config].", readable=False)
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Replay a trace on a device and write a result folder."""
@@ -67,6 +72,7 @@ def run(
     _warn(simulation.warnings)
     with _progress("replaying", simulation.tokens) as progress:
         result = simulation.run(progress)
+    _heed_interrupt()
     result.save(folder)
     _warn(result.summary["warnings"][len(simulation.warnings) :])
     if json:
@@ -116,8 +122,8 @@ def schema() -> None:
 
 @trace_app.command("import")
 def trace_import(
-    source: Annotated[Path, typer.Argument(help="File or folder to import.", show_default=False)],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Trace to write (Parquet).", show_default=False)],
+    source: Annotated[Path, typer.Argument(help="File or folder to import.", **FILE)],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Trace to write (Parquet).", **FILE)],
     format: Annotated[str | None, typer.Option(help="Format; found by itself where left out.")] = None,
     model: Annotated[str | None, typer.Option(help="Shipped model, or a model YAML, that was recorded.")] = None,
     top_k: Annotated[int | None, typer.Option(help="Experts per token, if not recorded.")] = None,
@@ -130,6 +136,7 @@ def trace_import(
     from slicesim.trace.importers import ImportOptions, import_trace
     from slicesim.trace.store import write_trace
 
+    _check_target(out, source)
     options = ImportOptions(format, model, top_k, score_kind, source_note, licence, synthetic)
     trace = import_trace(source, options)
     write_trace(out, trace.header, trace.blocks())
@@ -142,7 +149,7 @@ def trace_import(
 
 @trace_app.command("info")
 def info_command(
-    trace: Annotated[Path, typer.Argument(help="Trace file.", show_default=False)],
+    trace: Annotated[Path, typer.Argument(help="Trace file.", **FILE)],
     model: Annotated[str | None, typer.Option(help="Model, for formats that do not record it.")] = None,
     json: JsonOption = False,
 ) -> None:
@@ -160,7 +167,7 @@ def info_command(
 
 @trace_app.command("validate")
 def validate_command(
-    trace: Annotated[Path, typer.Argument(help="Trace file.", show_default=False)],
+    trace: Annotated[Path, typer.Argument(help="Trace file.", **FILE)],
     model: Annotated[str | None, typer.Option(help="Model, for formats that do not record it.")] = None,
 ) -> None:
     """List what is wrong with a trace, row by row; exit code 2 if anything is."""
@@ -177,8 +184,8 @@ def validate_command(
 
 @trace_app.command("synth")
 def synth_command(
-    profile: Annotated[Path, typer.Argument(help="Profile of a model's routing (YAML).", show_default=False)],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Trace to write (Parquet).", show_default=False)],
+    profile: Annotated[Path, typer.Argument(help="Profile of a model's routing (YAML).", **FILE)],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Trace to write (Parquet).", **FILE)],
     tokens: Annotated[int, typer.Option(min=2, help="Tokens of each request.")] = 320,
     requests: Annotated[int, typer.Option(min=1, help="Number of requests.")] = 1,
     prompt_fraction: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of a request that is prompt.")] = 0.6,
@@ -188,30 +195,49 @@ def synth_command(
     from slicesim.trace.store import write_trace
     from slicesim.trace.synth import synthesise
 
+    _check_target(out, profile)
     trace = synthesise(profile, tokens=tokens, seed=seed, requests=requests, prompt_fraction=prompt_fraction)
     write_trace(out, trace.header, trace.blocks())
     typer.echo(f"written: {out} ({requests} x {tokens} tokens, SYNTHETIC)")
 
 
 class _Interrupted(BaseException):
-    """Ctrl-C; not KeyboardInterrupt, which the command-line library would swallow without a word."""
+    """Ctrl-C or a request to end; not KeyboardInterrupt, which the command-line library swallows without a word.
+
+    ``signal`` remembers it: compiled modules that are just being imported may lose it, or make another error of it.
+    """
+
+    signal: ClassVar[int] = 0
 
 
 def main() -> None:
     """Entry point: a user's mistake is one line and exit code 2, Ctrl-C is 130."""
-    signal.signal(signal.SIGINT, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         app()
-    except UserError as error:
-        typer.echo(f"slicesim: {error}", err=True)
+    except BaseException as error:
+        if _Interrupted.signal:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            typer.echo("slicesim: interrupted", err=True)
+            sys.exit(128 + _Interrupted.signal)
+        if not isinstance(error, (UserError, OSError)):
+            raise
+        message = str(error)
+        if isinstance(error, OSError) and error.filename:
+            message = f"{error.filename}: {error.strerror}"
+        typer.echo(f"slicesim: {message}", err=True)
         sys.exit(2)
-    except _Interrupted:
-        typer.echo("slicesim: interrupted, nothing written", err=True)
-        sys.exit(130)
 
 
-def _interrupt(*_: object) -> None:
+def _interrupt(number: int, _: object) -> None:
+    _Interrupted.signal = number
     raise _Interrupted
+
+
+def _heed_interrupt() -> None:
+    if _Interrupted.signal:
+        raise _Interrupted
 
 
 @contextmanager
@@ -224,7 +250,12 @@ def _progress(label: str, total: int) -> Iterator[Progress]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(label, total=total)
-        yield lambda done: bar.update(task, completed=done)
+
+        def tick(done: int) -> None:
+            _heed_interrupt()
+            bar.update(task, completed=done)
+
+        yield tick
 
 
 def _warn(warnings: Iterable[str], label: str = "") -> None:
@@ -243,6 +274,13 @@ def _print_json(value: Any) -> None:
     import json
 
     typer.echo(json.dumps(value, indent=2))
+
+
+def _check_target(out: Path, source: Path) -> None:
+    if out.is_dir():
+        raise UserError(f"{out}: is a folder; give the name of a file with --out")
+    if out.exists() and source.exists() and out.samefile(source):
+        raise UserError(f"{out}: is the file to read from; choose another --out")
 
 
 def _words(text: str) -> list[str]:

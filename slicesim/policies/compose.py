@@ -17,7 +17,7 @@ from slicesim.errors import UserError
 from slicesim.policies import constraint, eviction, fetch, precision, prefetch, routing, warmup
 from slicesim.policies.base import Strategy
 from slicesim.scenario.document import read_document
-from slicesim.scenario.scenario import Scenario, validate
+from slicesim.scenario.scenario import Scenario, plain_message, validate
 from slicesim.scenario.schema import Policy as PolicySection
 from slicesim.scenario.schema import PolicyParts, StrategyChoice
 
@@ -118,14 +118,13 @@ def _strategy(kind: str, choice: StrategyChoice, scenario: Scenario) -> Strategy
         known = Strategy.registry[kind]
         raise scenario.error("policy", kind, "name", message=f"no {kind} strategy {name!r}{_hint(name, known)}")
     try:
-        return cls(**choice.parameters)
+        return cls.model_validate(choice.parameters, strict=True)
     except ValidationError as error:
         fault = error.errors()[0]
         key = fault["loc"][0] if fault["loc"] else "name"
-        message = str(fault["msg"])
-        if fault["type"] == "extra_forbidden":
-            known_keys = ", ".join(cls.model_fields) or "none"
-            message = f"{kind} strategy {name!r} has no such parameter (it has: {known_keys})"
+        known_keys = ", ".join(cls.model_fields) or "none"
+        unknown = f"{kind} strategy {name!r} has no such parameter (it has: {known_keys})"
+        message = unknown if fault["type"] == "extra_forbidden" else plain_message(fault)
         raise scenario.error("policy", kind, key, message=message) from None
 
 
@@ -135,7 +134,8 @@ def _from_file(kind: str, name: str, scenario: Scenario) -> type[Strategy]:
     path = Path(file)
 
     def fail(message: str) -> UserError:
-        return UserError(f"{scenario.where('policy', kind, 'name')}: {name}: {message}")
+        where = scenario.where("policy", kind, "name")
+        return UserError(f"{where}: {message}" if where.endswith(name) else f"{where}: {name}: {message}")
 
     if not path.is_file():
         raise fail("no such file")
@@ -146,7 +146,7 @@ def _from_file(kind: str, name: str, scenario: Scenario) -> type[Strategy]:
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise fail(f"cannot be imported ({type(error).__name__}: {error})") from None
     cls = getattr(module, class_name, None)
     base = KINDS[kind]

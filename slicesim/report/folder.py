@@ -13,11 +13,26 @@ SUMMARY = "summary.json"
 
 
 def check_free(folder: Path) -> None:
-    """Refuse a folder that holds anything but an earlier result, before a long run rather than after it."""
-    if folder.is_file():
-        raise UserError(f"{folder}: is a file; choose another --out")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / SUMMARY).is_file():
-        raise UserError(f"{folder}: holds other files, not an earlier result; choose another --out")
+    """Refuse, before a long run rather than after it, a place that takes no result or holds anything but one."""
+    try:
+        fault = _fault(folder.resolve())
+    except (OSError, RuntimeError) as error:  # RuntimeError: a circle of links
+        fault = getattr(error, "strerror", None) or str(error)
+    if fault:
+        raise UserError(f"{folder}: {fault}; choose another --out")
+
+
+def _fault(place: Path) -> str | None:
+    if Path.cwd().is_relative_to(place):
+        return "is where you are working"
+    if place.is_dir() and any(place.iterdir()) and not (place / SUMMARY).is_file():
+        return "holds other files, not an earlier result"
+    if place.exists() and not place.is_dir():
+        return "is a file"
+    parent = next(above for above in place.parents if above.exists())
+    if not parent.is_dir():
+        return f"{parent} is a file"
+    return None if os.access(parent, os.W_OK | os.X_OK) else f"no permission to write in {parent}"
 
 
 def write_folder(folder: Path, files: Mapping[str, Callable[[Path], object]]) -> Path:
@@ -26,21 +41,22 @@ def write_folder(folder: Path, files: Mapping[str, Callable[[Path], object]]) ->
     files: name -> function that writes to a path.
     """
     check_free(folder)
-    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-    old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
+    place = folder.resolve()
+    partial = place.with_name(f".{place.name}.partial-{os.getpid()}")
+    old = place.with_name(f".{place.name}.old-{os.getpid()}")
     try:
         partial.mkdir(parents=True)
         for name, write in files.items():
             write(partial / name)
-        if folder.exists():
-            folder.rename(old)
-        partial.rename(folder)
+        if place.exists():
+            place.rename(old)
+        partial.rename(place)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
+        raise UserError(f"{folder}: cannot be written ({error.strerror or error})") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        if folder.exists():
+        if os.path.exists(place):
             shutil.rmtree(old, ignore_errors=True)
-        elif old.exists():
-            old.rename(folder)
+        elif os.path.exists(old):
+            old.rename(place)
     return folder

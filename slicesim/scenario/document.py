@@ -49,7 +49,9 @@ class Document:
 
     def error(self, path: KeyPath, message: str) -> UserError:
         """Build the one-line error for a key."""
-        return UserError(f"{self.where(path)}: {dotted(path)}: {message}" if path else f"{self.origin}: {message}")
+        where, key = self.where(path), dotted(path)
+        place = where if where.endswith(f" {key}") else f"{where}: {key}"
+        return UserError(f"{place}: {message}" if path else f"{self.origin}: {message}")
 
     def overlay(self, other: Document) -> Document:
         """Return this document with ``other`` laid over it; lists and named things are replaced whole."""
@@ -65,8 +67,11 @@ class Document:
         """
         path: KeyPath = tuple(dotted_path.split("."))
         data = dict(self.data)
+        marks = {p: m for p, m in self.marks.items() if p[: len(path)] != path}
         node = data
         for depth, part in enumerate(path[:-1]):
+            if part not in node:
+                marks[path[: depth + 1]] = mark
             child = node.get(str(part), {})
             if not isinstance(child, Mapping):
                 raise UserError(f"{mark}: {dotted(path[: depth + 1])} is a single value, it has no keys below it")
@@ -74,10 +79,9 @@ class Document:
             node = node[str(part)]
         leaf = str(path[-1])
         old = node.get(leaf)
-        if isinstance(old, Mapping) and "value" in old and not isinstance(value, Mapping):
+        if isinstance(old, Mapping) and "value" in old and isinstance(value, (int, float, str, list)):
             value = {"value": value, "source": mark}
         node[leaf] = value
-        marks = {p: m for p, m in self.marks.items() if p[: len(path)] != path}
         marks[path] = mark
         return Document(data, marks, self.origin)
 
@@ -101,10 +105,7 @@ def _merge(
 
 def parse_value(text: str, mark: str) -> Any:
     """Read the value of ``--set path=value`` as YAML."""
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise UserError(f"{mark}: not a YAML value ({_first_line(error)})") from None
+    return _load(text, mark, {}) if text.strip() else None
 
 
 def read_document(path: Path, _children: tuple[Path, ...] = ()) -> Document:
@@ -132,33 +133,47 @@ def _parse(path: Path) -> Document:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({_first_line(error)})") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder, give a YAML file") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is no text (UTF-8), give a YAML file") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from None
     marks: dict[KeyPath, str] = {}
+    data = _load(text, str(path), marks)
+    if not isinstance(data, dict):
+        raise UserError(
+            f"{path}: must hold a YAML mapping (key: value), {'is empty' if data is None else 'it does not'}"
+        )
+    return Document(data, marks, str(path))
+
+
+def _load(text: str, origin: str, marks: dict[KeyPath, str]) -> Any:
+    """Read one YAML value; ``marks`` takes the place of each key."""
     try:
         loader = _Loader(text)
         try:
             node = loader.get_single_node()
-            if not isinstance(node, yaml.MappingNode):
-                raise UserError(f"{path}: must hold a YAML mapping (key: value), it does not")
-            data = _construct(loader, node, (), marks, path)
+            return None if node is None else _construct(loader, node, (), marks, origin)
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UserError(f"{path}:{line}: broken YAML: {error.problem}") from None
+        tab = " (indent with spaces, not tabs)" if "'\\t'" in str(error.problem) else ""
+        raise UserError(f"{origin}:{line}: broken YAML: {error.problem}{tab}") from None
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: broken YAML: {_first_line(error)}") from None
+        raise UserError(f"{origin}: broken YAML: {_first_line(error)}") from None
     except (RecursionError, ValueError, OverflowError) as error:
-        raise UserError(f"{path}: cannot be read as YAML ({_first_line(error)})") from None
-    return Document(data, marks, str(path))
+        raise UserError(f"{origin}: cannot be read as YAML ({_first_line(error)})") from None
 
 
-def _construct(loader: _Loader, node: yaml.Node, path: KeyPath, marks: dict[KeyPath, str], file: Path) -> Any:
+def _construct(loader: _Loader, node: yaml.Node, path: KeyPath, marks: dict[KeyPath, str], file: str) -> Any:
     if isinstance(node, yaml.MappingNode):
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                raise UserError(f"{file}:{line}: merge keys (<<) are not read: repeat the keys, or use extends")
             key = loader.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 raise UserError(f"{file}:{line}: the key {key!r} must be a word")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +50,7 @@ class Scenario:
         if policy is not None:
             is_code = ".py:" in policy
             value = {"preset": "dbsc", "eviction": {"name": policy}} if is_code else {"preset": policy}
-            document = document.assign("policy", value, "--policy")
+            document = document.assign("policy", value, f"--policy {policy}")
         for key, value in (assignments or {}).items():
             document = document.assign(key, value, f"--set {key}")
         return cls(validate(Settings, document), document)
@@ -80,24 +82,45 @@ def validate(schema: type[ModelT], document: Document) -> ModelT:
     except ValidationError as error:
         faults = error.errors()
         fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
-        raise _explain(fault, schema, document) from None
+        path = _written_path(fault["loc"], document.data)
+        if fault["type"] == "extra_forbidden":
+            raise document.error(path, f"unknown key ({_known(path, schema)})") from None
+        same_key = [f for f in faults if _written_path(f["loc"], document.data) == path]
+        raise document.error(path, plain_message(*same_key)) from None
 
 
-def _explain(fault: Any, schema: type[BaseModel], document: Document) -> UserError:
-    path = _written_path(fault["loc"], document.data)
-    if fault["type"] == "extra_forbidden":
-        known = _known_keys(schema, path[:-1])
-        close = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
-        return document.error(path, f"unknown key ({hint})")
-    if fault["type"] == "missing":
-        return document.error(path, "is missing")
-    message = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+def _known(path: KeyPath, schema: type[BaseModel]) -> str:
+    known = _known_keys(schema, path[:-1])
+    close = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
+
+
+#: Faults that pydantic words for programmers.
+_PLAIN_WORDS = {
+    "missing": "is missing",
+    "string_too_short": "must not be empty",
+    "model_type": "must be a mapping (key: value)",
+    "model_attributes_type": "must be a mapping (key: value)",
+    "frozen_instance": "a strategy is frozen: declare parameters as fields, and keep state in a field named _like_this",
+}
+
+
+def plain_message(*faults: Any) -> str:
+    """Word pydantic's faults of one key: several where each alternative of a union has its own."""
+    fault = faults[0]
+    if fault["type"] in _PLAIN_WORDS:
+        return _PLAIN_WORDS[fault["type"]]
+    if fault["type"].startswith("union_tag"):
+        context = fault["ctx"]
+        return f"{context['discriminator'].strip(chr(39))} must be {context.get('expected_tags', 'given')}"
+    if fault["type"] == "value_error":
+        return str(fault["msg"]).removeprefix("Value error, ")
+    asked = dict.fromkeys(re.sub("^Input should be |, (unable|got) .*", "", str(f["msg"])) for f in faults)
+    message = "must be " + ", or ".join(asked)
     given = fault.get("input")
-    shown = f" (given: {given!r})" if isinstance(given, (str, int, float, bool, type(None))) else ""
-    unit = " - the unit stands in the key, give a bare number" if isinstance(given, str) and "number" in message else ""
-    prefix = "" if fault["type"] == "value_error" else "must be "
-    return document.error(path, f"{prefix}{message}{unit}{'' if prefix == '' else shown}")
+    if isinstance(given, str) and "number" in message:
+        message += " - the unit stands in the key, give a bare number"
+    return message + (f" (given: {json.dumps(given)})" if isinstance(given, (str, int, float, type(None))) else "")
 
 
 def _written_path(loc: tuple[str | int, ...], data: Any) -> KeyPath:

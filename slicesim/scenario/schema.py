@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class Section(BaseModel):
@@ -21,8 +21,8 @@ class Coefficient(Section):
 
     value: float = Field(allow_inf_nan=False)
     source: str = Field(min_length=1)
-    low: float | None = Field(None, description="lowest plausible value, same unit")
-    high: float | None = Field(None, description="highest plausible value, same unit")
+    low: float | None = Field(None, allow_inf_nan=False, description="lowest plausible value, same unit")
+    high: float | None = Field(None, allow_inf_nan=False, description="highest plausible value, same unit")
 
     @model_validator(mode="before")
     @classmethod
@@ -33,34 +33,46 @@ class Coefficient(Section):
 
     @model_validator(mode="after")
     def _inside_its_range(self) -> Coefficient:
-        low = self.value if self.low is None else self.low
-        high = self.value if self.high is None else self.high
-        if not low <= self.value <= high:
-            raise ValueError(f"value {self.value:g} lies outside its own range {low:g} to {high:g}")
+        if self.low is not None and self.value < self.low:
+            raise ValueError(f"value {self.value:g} lies below its own low of {self.low:g}")
+        if self.high is not None and self.value > self.high:
+            raise ValueError(f"value {self.value:g} lies above its own high of {self.high:g}")
         return self
+
+
+#: Beyond these a figure is a slip of the unit, and times and energies would overflow.
+_LEAST, _MOST, _MOST_UNITS = 1e-6, 1e9, 10**6
 
 
 def _positive(c: Coefficient) -> Coefficient:
     if c.value <= 0:
         raise ValueError(f"must be above 0, is {c.value:g}")
-    return c
+    if c.value < _LEAST:
+        raise ValueError(f"must be at least {_LEAST:g} in the unit of the key, is {c.value:g}")
+    return _plausible(c)
 
 
 def _not_negative(c: Coefficient) -> Coefficient:
     if c.value < 0:
         raise ValueError(f"must not be negative, is {c.value:g}")
+    return _plausible(c)
+
+
+def _plausible(c: Coefficient) -> Coefficient:
+    if c.value > _MOST:
+        raise ValueError(f"must be at most {_MOST:g} in the unit of the key, is {c.value:g}")
     return c
 
 
 def _share(c: Coefficient) -> Coefficient:
-    if not 0 < c.value <= 1:
+    if not _LEAST <= c.value <= 1:
         raise ValueError(f"must lie above 0 and at most 1, is {c.value:g}")
     return c
 
 
 def _count(c: Coefficient) -> Coefficient:
-    if c.value < 1 or c.value != int(c.value):
-        raise ValueError(f"must be a whole number of at least 1, is {c.value:g}")
+    if not 1 <= c.value <= _MOST_UNITS or c.value != int(c.value):
+        raise ValueError(f"must be a whole number from 1 to {_MOST_UNITS}, is {c.value:g}")
     return c
 
 
@@ -164,7 +176,7 @@ class TraceSection(Section):
     """Which routing trace, and how it is cut."""
 
     path: str = Field(min_length=1)
-    split: Literal["recorded", "all-decode"] | Annotated[float, Field(gt=0, lt=1)] = Field(
+    split: Literal["recorded", "all-decode"] | float = Field(
         "recorded", description="recorded phases, all-decode, or the fraction of each request that is prompt"
     )
     max_tokens: Annotated[int, Field(ge=1)] | None = Field(None, description="replay only the first tokens")
@@ -173,13 +185,21 @@ class TraceSection(Section):
     )
     layer_subset: bool = Field(False, description="declare that the trace covers only some of the MoE layers")
 
+    @field_validator("split", mode="before")
+    @classmethod
+    def _known_split(cls, split: Any) -> Any:
+        is_fraction = isinstance(split, float) and 0 < split < 1
+        if is_fraction or split in ("recorded", "all-decode"):
+            return split
+        raise ValueError(f"must be recorded, all-decode, or a fraction between 0 and 1 (given: {split!r})")
+
 
 class Amat(Section):
     """Bit pair and group of the asymmetric code (SliceMoE, section on AMAT)."""
 
     high_bits: int = Field(8, ge=3, le=8)
     low_bits: int = Field(4, ge=2, le=7)
-    group: int = Field(32, ge=1)
+    group: int = Field(32, ge=1, le=4096)
 
     @model_validator(mode="after")
     def _high_above_low(self) -> Amat:
@@ -191,7 +211,7 @@ class Amat(Section):
 class Cache(Section):
     """The expert cache in DRAM."""
 
-    capacity_gb: float = Field(gt=0, allow_inf_nan=False, description="decimal gigabytes (1e9 bytes)")
+    capacity_gb: float = Field(gt=0, le=1e6, allow_inf_nan=False, description="decimal gigabytes (1e9 bytes)")
     scope: Literal["global", "layer"] = Field("global", description="one cache, or equal shares for each layer")
     reset: Literal["never", "request"] = Field("never", description="empty the cache when a request begins")
     object_bytes: Literal["geometry", "trace"] = Field(

@@ -151,14 +151,16 @@ class ParquetTrace:
 def write_trace(path: Path, header: TraceHeader, blocks: Iterable[TraceBlock]) -> None:
     """Write a trace; the file appears under its name only when it is whole."""
     schema = _schema(header).with_metadata({METADATA_KEY: header.model_dump_json().encode()})
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
             for block in blocks:
                 for start in range(0, len(block), TOKENS_PER_ROW_GROUP):
                     writer.write_table(_table(schema, header, block.part(start, start + TOKENS_PER_ROW_GROUP)))
         os.replace(partial, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
     finally:
         partial.unlink(missing_ok=True)
 

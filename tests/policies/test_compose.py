@@ -53,7 +53,7 @@ def test_a_changed_part_shows_in_the_label():
     [
         ({"policy__preset": "slicemo"}, "no preset 'slicemo' (did you mean 'slicemoe'?)"),
         ({"policy__eviction": {"name": "lruu"}}, "no eviction strategy 'lruu' (did you mean"),
-        ({"policy__precision__threshold": 2}, "policy.precision.threshold: Input should be less than or equal to 1"),
+        ({"policy__precision__threshold": 2}, "policy.precision.threshold: must be less than or equal to 1 (given: 2)"),
         ({"policy__warmup": {"name": "pcw", "decay": 1}}, "has no such parameter (it has: none)"),
         ({"policy__routing": {"name": "cache-prior"}}, "reroutes, but the trace holds only the top-k"),
         ({"policy__constraint": {"name": "bias"}}, "it needs routing cache-prior"),
