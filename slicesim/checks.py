@@ -128,6 +128,13 @@ def _gb(size: int, rounding: str = ROUND_CEILING) -> str:
     return f"{Context(prec=4, rounding=rounding).create_decimal(size).scaleb(-9).normalize():f}"
 
 
+def other_model_warning(trace: Trace, model: ModelGeometry) -> tuple[str, ...]:
+    """Say when the trace fits by its geometry but bears another model's name."""
+    if model.name.lower() in trace.header.model.lower():
+        return ()
+    return (f"{trace.name} was recorded on {trace.header.model}, the model is {model.name}",)
+
+
 def cliff_warning(scenario: Scenario, trace: Trace, policy: Policy, sizes: SliceSizes) -> tuple[str, ...]:
     """A global LRU that holds fewer than (layers - 1) x K + 1 experts hits nothing in decode (semantics, section 4)."""
     layers, top_k = len(trace.header.layers), trace.header.top_k

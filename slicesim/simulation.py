@@ -14,6 +14,7 @@ from slicesim.checks import (
     check_scores,
     check_trace_fits,
     cliff_warning,
+    other_model_warning,
     slice_sizes,
 )
 from slicesim.decide import DecodeDemand, Demand, Request, SliceSizes, decide
@@ -114,7 +115,7 @@ class Simulation:
         check_scores(scenario, trace, policy)
         sizes = slice_sizes(scenario, trace, model, policy)
         check_capacity(scenario, trace, model, sizes)
-        warnings = cliff_warning(scenario, trace, policy, sizes)
+        warnings = (*other_model_warning(trace, model), *cliff_warning(scenario, trace, policy, sizes))
         return cls(scenario, trace, model, policy, sizes, Hardware.of(settings.device), warnings)
 
     @property
@@ -147,8 +148,15 @@ class Simulation:
         engine = ReferenceEngine(self.scenario.settings.schedule.overlap)
         shapes = Shapes(self.model, self.sizes, self.trace.header.layers)
         for demand in decide(self.request()):
-            plan = build_plan(build_workload(demand, shapes), self.hardware, self.sizes)
-            yield demand, plan, engine.run(plan)
+            try:
+                plan = build_plan(build_workload(demand, shapes), self.hardware, self.sizes)
+                timeline = engine.run(plan)
+            except OverflowError:
+                raise UserError(
+                    "the simulated time passes 2^63 ps (107 days): look at device.flash and device.dram, "
+                    "bandwidth_gbs and latency_us"
+                ) from None
+            yield demand, plan, timeline
 
     def describe(self) -> dict[str, Any]:
         """Return the head of the summary: version, resolved scenario, trace."""

@@ -45,30 +45,36 @@ def eviction_score(state: SliceState, eviction: Eviction) -> Score:
     return guarded(eviction, lambda entries: eviction.score(state, entries))
 
 
+def streaming_score(state: SliceState, warmup: Warmup, eviction: Eviction, layer: int) -> Score:
+    """Order of leaving when prefill is done with ``layer``: the warm-up's own, layers not yet processed after it."""
+    own = guarded(warmup, lambda entries: warmup.score(state, entries, eviction))
+    return lambda entries: (state.layer[entries] > layer, *own(entries))
+
+
 def guarded(strategy: object, score: Score) -> Score:
-    """Turn the failure of a user's strategy into one line."""
+    """Check what a strategy returns, and turn a failure of the user's code into one line."""
+    name = f"{type(strategy).__name__}.score"
 
     def checked(entries: IntArray) -> Keys:
+        entries.setflags(write=False)
         try:
             keys = score(entries)
-            if isinstance(keys, np.ndarray):
-                keys = (keys,)
-            if any(np.shape(key) != entries.shape for key in keys):
-                raise ValueError("score must return arrays as long as the entries")
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             frame = traceback.extract_tb(error.__traceback__)[-1]
-            raise UserError(
-                f"{type(strategy).__name__}.score failed at {frame.filename}:{frame.lineno}: "
-                f"{type(error).__name__}: {error}"
-            ) from None
+            place = f"{frame.filename}:{frame.lineno}"
+            raise UserError(f"{name} failed at {place}: {type(error).__name__}: {error}") from None
+        keys = keys if isinstance(keys, tuple) else (keys,)
+        if not all(_orders(key, entries) for key in keys):
+            raise UserError(f"{name} must return arrays of numbers as long as the entries, without NaN")
         return keys
 
     return checked
 
 
-def streaming_score(state: SliceState, warmup: Warmup, eviction: Eviction, layer: int) -> Score:
-    """Order of leaving when prefill is done with ``layer``: the warm-up's own, layers not yet processed after it."""
-    return guarded(warmup, lambda entries: (state.layer[entries] > layer, *warmup.score(state, entries, eviction)))
+def _orders(key: object, entries: IntArray) -> bool:
+    if not isinstance(key, np.ndarray) or key.shape != entries.shape or key.dtype.kind not in "biuf":
+        return False
+    return key.dtype.kind != "f" or not np.isnan(key).any()
 
 
 def hand_over(state: SliceState, warmup: Warmup) -> IntArray:

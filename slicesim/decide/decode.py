@@ -75,7 +75,7 @@ class Router:
             else:
                 newcomer = next(arriving)
                 slots.append((newcomer, float(served[newcomer]), gate, REROUTED))
-        slots.sort(key=lambda slot: -slot[1])
+        slots.sort(key=lambda slot: (-slot[1], slot[3]))  # at equal gates an original goes before a newcomer
         experts, own, original, outcome = map(list, zip(*slots, strict=True))
         return Batch(experts, own, original, outcome)
 

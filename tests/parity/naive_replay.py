@@ -222,9 +222,8 @@ class Replay:
         return self.sums[item[0]].get(item[1], [0, 0, 0.0])[2]
 
     def heat(self, item):
-        """At the hand-over: slices without count are coldest, then LSBs, then MSBs."""
-        group = 0 if self.count(item) == 0 else 1 if item[2] == LSB else 2
-        return (group, self.count(item), self.score_sum(item), *self.by_use(item))
+        """At the hand-over: slices without count are coldest; with or without, LSBs are colder than MSBs."""
+        return (self.count(item) > 0, item[2] == MSB, self.count(item), self.score_sum(item), *self.by_use(item))
 
     def hand_over(self):
         if self.setup.warmup == "empty":
