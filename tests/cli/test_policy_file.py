@@ -94,7 +94,11 @@ SCORE = "class My(Eviction):\n    def score(self, state, entries):\n        "
         ("my.py:My", "class My(Routing): pass\n", ["must be a class that derives from slicesim.policies.Eviction"]),
         ("my.py:My", "class My(Eviction): pass\n", ["My must define score(state, entries)"]),
         ("my.py:My", SCORE + "return state.use[entries]\n", ["My.score failed at", "my.py:6: AttributeError", "'use'"]),
-        ("my.py:My", SCORE + "return (np.zeros(3),)\n", ["My.score must return", "arrays of numbers as long as the entries"]),
+        (
+            "my.py:My",
+            SCORE + "return (np.zeros(3),)\n",
+            ["My.score must return", "arrays of numbers as long as the entries"],
+        ),
         ("my.py:My", SCORE + "return None\n", ["My.score must return", "arrays of numbers"]),
         (
             "my.py:My",
