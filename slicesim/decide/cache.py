@@ -1,43 +1,100 @@
-"""The cache's two operations beyond look-up: make room, and hand over to decode."""
+"""The cache's moves, compiled: insert, look up, drop; and what is done to many slices at once outside decode."""
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
+from slicesim.compiled import jit
 from slicesim.errors import UserError
 from slicesim.policies.base import Keys
 from slicesim.policies.eviction import Eviction
-from slicesim.policies.slices import IntArray, SliceState
+from slicesim.policies.slices import MSB, IntArray, SliceState
 from slicesim.policies.warmup import Warmup
 
 Score = Callable[[IntArray], Keys]
 
 
-def evict_until_it_fits(state: SliceState, protected: Sequence[int], score: Score) -> None:
+# ruff: noqa: ANN001, ANN202
+# Compiled functions take records: ``slices`` and ``caches`` of SliceState, and its ``clock``.
+
+
+@jit
+def insert(slices, caches, clock, entry):  # type: ignore[no-untyped-def]
+    """Make a slice resident."""
+    slices[entry].resident = True
+    slices[entry].inserted = clock[0]
+    slices[entry].count_since_insert = 0
+    caches[slices[entry].group].used_bytes += slices[entry].size_bytes
+
+
+@jit
+def touch(slices, clock, entry, gate):  # type: ignore[no-untyped-def]
+    """Record one look-up."""
+    clock[0] += 1
+    slices[entry].last_use = clock[0]
+    slices[entry].count += 1
+    slices[entry].count_since_insert += 1
+    slices[entry].gate_mass += gate
+
+
+@jit
+def drop(slices, caches, entry):  # type: ignore[no-untyped-def]
+    """Take one resident slice out; its LSB, where it has one, is the caller's business."""
+    slices[entry].resident = False
+    caches[slices[entry].group].used_bytes -= slices[entry].size_bytes
+
+
+@jit
+def evict(slices, caches, entry):  # type: ignore[no-untyped-def]
+    """Take out a slice where it is resident; an LSB never outlives its MSB."""
+    if slices[entry].resident:
+        drop(slices, caches, entry)
+        if slices[entry].kind == MSB and slices[entry + 1].resident:
+            drop(slices, caches, entry + 1)
+
+
+@jit
+def evict_all(slices, caches, entries):  # type: ignore[no-untyped-def]
+    """Evict all of these."""
+    for entry in entries:
+        evict(slices, caches, entry)
+
+
+@jit
+def evict_in_order(slices, caches, entries):  # type: ignore[no-untyped-def]
+    """Evict in this order until every cache's bytes fit."""
+    for entry in entries:
+        cache = slices[entry].group
+        if caches[cache].used_bytes > caches[cache].capacity_bytes:
+            evict(slices, caches, entry)
+
+
+@jit
+def look_up_all(slices, caches, clock, entries, gates):  # type: ignore[no-untyped-def]
+    """Record look-ups in this order, inserting what is not resident."""
+    for index in range(len(entries)):
+        if not slices[entries[index]].resident:
+            insert(slices, caches, clock, entries[index])
+        touch(slices, clock, entries[index], gates[index])
+
+
+def make_room(state: SliceState, protected: IntArray, score: Score) -> None:
     """Evict by rising score, equal ones by last use, then entry, until every cache's bytes fit.
 
     Slices in ``protected`` are not touched: a batch that alone exceeds the cache stays, the caller reports it.
     """
-    if state.used_bytes.max() <= state.capacity_bytes:
+    full = state.used_bytes > state.caches["capacity_bytes"]
+    if not full.any():
         return
-    free = state.resident.copy()
+    free = state.resident & full[state.group]
     free[protected] = False
-    for group in np.flatnonzero(state.used_bytes > state.capacity_bytes):
-        candidates = np.flatnonzero(free & (state.group == group) if len(state.used_bytes) > 1 else free)
-        for entry in candidates[_order(state, candidates, score)].tolist():
-            if state.used_bytes[group] <= state.capacity_bytes:
-                break
-            if state.resident[entry]:  # an LSB may have left with its MSB
-                state.evict(entry)
-
-
-def _order(state: SliceState, candidates: IntArray, score: Score) -> IntArray:
+    candidates = np.flatnonzero(free)
     keys = (*score(candidates), state.last_use[candidates])
     # lexsort is stable and candidates rise, so the entry number is the last key of all
-    return np.lexsort(keys[::-1])
+    evict_in_order(state.slices, state.caches, candidates[np.lexsort(keys[::-1])])
 
 
 def eviction_score(state: SliceState, eviction: Eviction) -> Score:
@@ -82,12 +139,10 @@ def hand_over(state: SliceState, warmup: Warmup) -> IntArray:
     keep, read, recency = warmup.hand_over(state)
     leave = state.resident.copy()
     leave[keep] = False
-    for entry in np.flatnonzero(leave).tolist():
-        if state.resident[entry]:
-            state.evict(entry)
+    evict_all(state.slices, state.caches, np.flatnonzero(leave))
     for entry in read.tolist():
-        state.insert(entry)
+        insert(state.slices, state.caches, state.clock, entry)
     if recency is not None:
-        state.last_use[recency] = state.stamp + 1 + np.arange(len(recency))
-        state.stamp += len(recency)
+        state.last_use[recency] = state.clock[0] + 1 + np.arange(len(recency))
+        state.clock[0] += len(recency)
     return read

@@ -6,16 +6,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from slicesim.decide.cache import eviction_score
-from slicesim.decide.decode import Batch, DecodeCache, Router, gate_scores
+from slicesim.compiled import NumbaError, rule
+from slicesim.decide.cache import evict_all, eviction_score, make_room
+from slicesim.decide.decode import SLOT, SPREAD, Tokens, count_lookups, serve
 from slicesim.decide.demand import DecodeDemand, Demand, SliceSizes
 from slicesim.decide.future import Future
 from slicesim.decide.ledger import Ledger
+from slicesim.decide.order import Order, Outside, Queues, order_of, rebuild_order
 from slicesim.decide.prefill import PromptCounts, stream_prompt
+from slicesim.errors import UserError
 from slicesim.policies import LSB, MSB, Policy, SliceState
-from slicesim.policies.routing import CachePrior
-from slicesim.policies.slices import IntArray
+from slicesim.policies.eviction import Eviction
+from slicesim.policies.slices import FloatArray, IntArray
 from slicesim.trace.split import Segment, segments
 from slicesim.trace.table import PREFILL, Trace, TraceBlock
 
@@ -51,16 +55,17 @@ class Decision:
         header, policy = request.trace.header, request.policy
         self.layers, self.experts = len(header.layers), header.experts
         self.state = _empty_cache(request, self.layers, self.experts)
-        self.future = self._look_ahead() if policy.eviction.needs_future else None
-        routing = policy.routing
-        self.router = (
-            Router(routing, header.score_kind == "renormalised", self.layers)
-            if isinstance(routing, CachePrior)
-            else None
-        )
-        self.ledger = Ledger(policy.constraint, routing.strength if isinstance(routing, CachePrior) else 0.0)
-        score = eviction_score(self.state, policy.eviction)
-        self.cache = DecodeCache(self.state, policy, self.ledger, score, self.future)
+        self.rng = np.random.default_rng(request.seed)
+        self._draw()
+        self.future = Future.unknown()
+        if policy.eviction.needs_future:
+            self.future = Future.of(self._requested(), self.state)
+        self.spreads = np.zeros(self.layers, dtype=SPREAD)
+        self.ledger = Ledger.of(policy.constraint, policy.routing.first_strength)
+        self.slots = (np.zeros(header.top_k, dtype=SLOT), np.zeros(self.experts, dtype=np.bool_))
+        self.routing = rule(policy.routing, "select")
+        self.order, self.eviction = _order(self.state, policy.eviction)
+        self.score = eviction_score(self.state, policy.eviction)
 
     def run(self) -> Iterator[Demand]:
         """Go through the trace once."""
@@ -92,90 +97,117 @@ class Decision:
     def _begin_request(self) -> None:
         self.ledger.begin_request()
         if self.request.reset_each_request:
-            for entry in np.flatnonzero(self.state.resident).tolist():
-                if self.state.resident[entry]:
-                    self.state.evict(entry)
+            evict_all(self.state.slices, self.state.caches, np.flatnonzero(self.state.resident))
+            rebuild_order(self.order, self.eviction, self.state)
+
+    def _draw(self) -> None:
+        self.state.slices["priority"] = self.rng.random(len(self.state.slices))
 
     def _count(self, prompt: PromptCounts, block: TraceBlock) -> None:
         prompt.add(block.ids, block.scores, self.request.policy.precision.critical(block.scores))
 
     def _stream(self, prompt: PromptCounts, request: int) -> Demand:
-        return stream_prompt(self.state, self.request.policy, prompt, request, self.future)
+        self._draw()
+        demand = stream_prompt(self.state, self.request.policy, prompt, request, self.future)
+        rebuild_order(self.order, self.eviction, self.state)
+        return demand
 
     def _decode(self, block: TraceBlock, first_position: int) -> DecodeDemand:
-        order = np.argsort(-block.scores, axis=2, kind="stable")  # equal scores keep slot order
-        stock = np.take_along_axis(block.ids, order, axis=2)
-        gates = np.take_along_axis(block.scores, order, axis=2)
-        shape = stock.shape
-        expert = np.empty(shape, dtype=np.int32)
-        outcome = np.empty(shape, dtype=np.uint16)
-        gate, served_gate = np.empty(shape), np.empty(shape)
-        resident_bytes = np.empty(shape[:2], dtype=np.int64)
-        strength = np.empty(shape[0])
-        for token, (token_experts, token_gates) in enumerate(zip(stock.tolist(), gates.tolist(), strict=True)):
-            strength[token] = self.ledger.strength
-            for layer, (experts, scores) in enumerate(zip(token_experts, token_gates, strict=True)):
-                logits = None if block.logits is None else block.logits[token, layer].astype(np.float64)
-                batch = self._route(layer, experts, scores, logits)
-                scores_of_all = None
-                if logits is not None and self.ledger.denies_msb:
-                    scores_of_all = gate_scores(logits, experts, self._renormalised)
-                self.cache.serve(layer, batch, scores_of_all)
-                expert[token, layer] = batch.experts
-                outcome[token, layer] = batch.outcome
-                gate[token, layer] = batch.original_gates
-                served_gate[token, layer] = batch.gates
-                resident_bytes[token, layer] = self.state.used_bytes.sum()
-            self.ledger.end_token()
-        context = first_position + 1 + np.arange(shape[0], dtype=np.int64)
-        return DecodeDemand(
-            block.request, block.token, context, expert, outcome, gate, served_gate, resident_bytes, strength
-        )
+        context = first_position + 1 + np.arange(len(block), dtype=np.int64)
+        demand = DecodeDemand.empty(block.request, block.token, context, block.ids.shape)
+        tokens = self._tokens(block)
+        batches, done = len(block) * self.layers, 0
+        while done < batches:
+            done = self._serve(done, tokens, demand)
+            if isinstance(self.order, Outside):
+                self._make_room(done - 1, demand)
+        return demand
 
-    def _route(self, layer: int, experts: list[int], gates: list[float], logits: np.ndarray | None) -> Batch:
-        if self.router is None or logits is None:
-            return Batch(experts, gates, list(gates), [0] * len(experts))
-        base = 2 * self.experts * layer
-        resident = self.state.resident[base : base + 2 * self.experts : 2]
-        return self.router.route(layer, experts, gates, logits, resident, self.ledger.strength)
+    def _serve(self, first: int, tokens: Tokens, demand: DecodeDemand) -> int:
+        policy, state = self.request.policy, self.state
+        cache = (state.slices, state.caches, state.clock, self.order, self.eviction)
+        fixed = (self.routing, self.spreads, *self.ledger, self.future, *self.slots)
+        try:
+            return serve(first, tokens, policy.fetch.lsb, *cache, *fixed, demand)
+        except (ArithmeticError, ValueError) as error:  # what compiled code of a user may raise
+            name = type(policy.eviction).__name__
+            raise UserError(f"{name}.key failed: {type(error).__name__}: {error}") from None
 
-    @property
-    def _renormalised(self) -> bool:
-        return self.request.trace.header.score_kind == "renormalised"
+    def _make_room(self, batch: int, demand: DecodeDemand) -> None:
+        """Let a strategy that is not compiled choose who leaves."""
+        token, layer = batch // self.layers, batch % self.layers
+        _, lookups = count_lookups(self.slots[0])
+        protected = np.flatnonzero(self.state.last_use > self.state.clock[0] - lookups)
+        make_room(self.state, protected, self.score)
+        demand.resident_bytes[token, layer] = self.state.used_bytes.sum()
 
-    def _look_ahead(self) -> Future:
+    def _tokens(self, block: TraceBlock) -> Tokens:
+        policy, renormalised = self.request.policy, self.request.trace.header.score_kind == "renormalised"
+        critical = policy.precision.critical(block.scores)
+        knows_all = block.logits is not None and (policy.routing.reroutes or self.ledger.denies_msb)
+        if not knows_all:
+            nothing = np.zeros((0, 1, 1))
+            return Tokens(
+                block.ids, block.scores, critical, nothing.astype(np.float32), nothing, nothing.astype(np.bool_)
+            )
+        scores = gate_scores(block.logits, block.ids, renormalised)
+        return Tokens(block.ids, block.scores, critical, block.logits, scores, policy.precision.critical(scores))
+
+    def _requested(self) -> Iterator[tuple[IntArray, IntArray]]:
         """Go through the whole trace once for what offline strategies know."""
-        return Future.of(self._requested_entries(), self.state)
-
-    def _requested_entries(self) -> Iterator[IntArray]:
         policy = self.request.policy
         prompt: PromptCounts | None = None
         for segment in self._segments():
             if prompt is not None and (segment.starts_request or segment.phase != PREFILL):
-                yield from (prompt.entries(layer, policy) for layer in range(self.layers))
+                yield from (_one_batch(prompt.entries(layer, policy)) for layer in range(self.layers))
                 prompt = None
             if segment.phase == PREFILL:
                 prompt = prompt or PromptCounts.empty(self.layers, self.experts)
                 self._count(prompt, segment.block)
                 continue
-            critical = policy.precision.critical(segment.block.scores)
-            base = 2 * (np.arange(self.layers)[:, None] * self.experts + segment.block.ids.astype(np.int64))
-            for token, is_critical in zip(base, critical, strict=True):
-                for entries, wants_lsb in zip(token, is_critical, strict=True):
-                    yield np.concatenate((entries, entries[wants_lsb] + 1))
+            block = segment.block
+            entries = np.empty((*block.ids.shape, 2), dtype=np.int64)
+            entries[..., MSB] = 2 * (np.arange(self.layers)[:, None] * self.experts + block.ids)
+            entries[..., LSB] = entries[..., MSB] + 1
+            wanted = np.ones(entries.shape, dtype=np.bool_)
+            wanted[..., LSB] = policy.precision.critical(block.scores)
+            yield entries[wanted], wanted.sum(axis=(2, 3)).reshape(-1)
         if prompt is not None:
-            yield from (prompt.entries(layer, policy) for layer in range(self.layers))
+            yield from (_one_batch(prompt.entries(layer, policy)) for layer in range(self.layers))
+
+
+def _one_batch(entries: IntArray) -> tuple[IntArray, IntArray]:
+    return entries, np.array([len(entries)])
+
+
+def gate_scores(logits: NDArray[np.float32], stock: NDArray[np.int32], renormalised: bool) -> FloatArray:
+    """Return every expert's original gate score, from the router's logits. logits: [..., experts]; stock: [..., top_k].
+
+    Over all experts, or scaled so that those of the stock experts sum to 1.
+    """
+    z = logits.astype(np.float64)
+    weights = np.exp(z - z.max(axis=-1, keepdims=True))
+    chosen = np.take_along_axis(weights, stock.astype(np.int64), axis=-1) if renormalised else weights
+    return np.asarray(weights / chosen.sum(axis=-1, keepdims=True))
+
+
+def _order(state: SliceState, eviction: Eviction) -> tuple[Order, object]:
+    """Return the strategy as the batch loop wants it: compiled where it can be, else left to Python."""
+    outside = Outside(0)
+    if type(eviction).score is not Eviction.score:
+        return outside, outside
+    order = order_of(state, eviction)
+    compiled = outside if isinstance(order, Queues) else rule(eviction, "key", "tie")  # queues ask for no key
+    try:
+        rebuild_order(order, compiled, state)
+    except NumbaError:
+        return outside, outside
+    return order, compiled
 
 
 def _empty_cache(request: Request, layers: int, experts: int) -> SliceState:
     size = np.empty((layers, experts, 2), dtype=np.int64)
     size[:, :, MSB] = request.sizes.msb_bytes[:, None]
     size[:, :, LSB] = request.sizes.lsb_bytes[:, None]
-    scope = np.repeat(np.arange(layers), 2 * experts) if request.scope_layers else np.zeros(size.size, np.int64)
-    return SliceState(
-        experts=experts,
-        size_bytes=size.reshape(-1),
-        group=scope,
-        capacity_bytes=request.capacity_bytes // (layers if request.scope_layers else 1),
-        rng=np.random.default_rng(request.seed),
-    )
+    capacity = request.capacity_bytes // (layers if request.scope_layers else 1)
+    return SliceState.empty(size, capacity, per_layer=request.scope_layers)

@@ -1,14 +1,18 @@
-"""Decode: one batch per token and MoE layer - route, look up, deny, fetch, insert, evict (semantics, section 4)."""
+"""Decode: one batch per token and MoE layer - route, look up, deny, fetch, insert, evict (semantics, section 4).
+
+One compiled loop for every policy. Strategies come in as columns (which selections are critical), as numbers (the
+ledger) or as rules that are compiled into it (routing, eviction).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slicesim.decide.cache import Score, evict_until_it_fits
+from slicesim.compiled import jit, overload
+from slicesim.decide.cache import insert, touch
 from slicesim.decide.demand import (
     DROPPED,
     LSB_DENIED,
@@ -20,182 +24,278 @@ from slicesim.decide.demand import (
     REROUTED,
     SUBSTITUTED,
 )
-from slicesim.decide.future import Future
-from slicesim.decide.ledger import Ledger
-from slicesim.policies import Policy
-from slicesim.policies.routing import CachePrior
-from slicesim.policies.slices import BoolArray, FloatArray, IntArray, SliceState
+from slicesim.decide.future import advance
+from slicesim.decide.ledger import active, allows, end_token
+from slicesim.decide.order import make_room, settle
 
 
-class Batch(NamedTuple):
-    """One token's experts in one layer, slots in look-up order (falling gate score).
+class Tokens(NamedTuple):
+    """What the router asked for.
 
-    experts, outcome: lists of ``top_k``; gates: scores of the experts that run; original_gates: those of the experts
-    that the stock router chose for the slot.
+    ids, scores, critical: [tokens, layers, top_k]. Where the trace holds logits, and 0 tokens otherwise: logits,
+    all_scores (original gate scores of all experts) and all_critical, [tokens, layers, experts].
     """
 
-    experts: list[int]
-    gates: list[float]
-    original_gates: list[float]
-    outcome: list[int]
+    ids: NDArray[np.int32]
+    scores: NDArray[np.float64]
+    critical: NDArray[np.bool_]
+    logits: NDArray[np.float32]
+    all_scores: NDArray[np.float64]
+    all_critical: NDArray[np.bool_]
 
 
-@dataclass
-class Router:
-    """Cache-aware routing of one batch, with the running mean spread of each layer's logits (Delta)."""
+#: Cache-aware routing's memory of a layer: sum of the spreads of its logits, and how many there were.
+SPREAD = np.dtype([("total", np.float64), ("tokens", np.int64)])
 
-    strategy: CachePrior
-    renormalised: bool
-    layers: int
-    spread_sum: FloatArray = field(init=False)
-    tokens: IntArray = field(init=False)
+#: One of a batch's slots, in look-up order: falling gate score. gate: of the expert that runs; original: of the slot's
+#: stock expert; critical: whether it wants its LSB.
+SLOT = np.dtype(
+    [
+        ("gate", np.float64),
+        ("original", np.float64),
+        ("expert", np.int64),
+        ("outcome", np.int64),
+        ("critical", np.bool_),
+    ],
+    align=True,
+)
 
-    def __post_init__(self) -> None:
-        self.spread_sum = np.zeros(self.layers)
-        self.tokens = np.zeros(self.layers, dtype=np.int64)
-
-    def route(
-        self, layer: int, stock: list[int], gates: list[float], logits: FloatArray, resident: BoolArray, strength: float
-    ) -> Batch:
-        """Choose the experts; a newcomer takes the slot of an original that it replaces, best with best."""
-        self.spread_sum[layer] += logits.max() - logits.min()
-        self.tokens[layer] += 1
-        spread = self.spread_sum[layer] / self.tokens[layer]
-        chosen = self.strategy.select(logits, resident, np.array(stock), spread, strength)
-        staying = set(chosen.tolist())
-        newcomers = sorted(staying.difference(stock), key=lambda e: (-logits[e], e))
-        if not newcomers:
-            return Batch(stock, gates, list(gates), [0] * len(stock))
-        arriving = iter(newcomers)
-        served = gate_scores(logits, stock, self.renormalised)
-        slots = []
-        for expert, gate in zip(stock, gates, strict=True):
-            if expert in staying:
-                slots.append((expert, gate, gate, 0))
-            else:
-                newcomer = next(arriving)
-                slots.append((newcomer, float(served[newcomer]), gate, REROUTED))
-        slots.sort(key=lambda slot: (-slot[1], slot[3]))  # at equal gates an original goes before a newcomer
-        experts, own, original, outcome = map(list, zip(*slots, strict=True))
-        return Batch(experts, own, original, outcome)
+# ruff: noqa: ANN001, ANN202, ARG001
+# What follows is compiled, and allocates nothing. slices, caches, clock: of SliceState; slots: SLOT records [top_k].
 
 
-def gate_scores(logits: FloatArray, stock: list[int], renormalised: bool) -> FloatArray:
-    """Return every expert's original gate score [experts], from the router's logits."""
-    weights = np.exp(logits - logits.max())
-    return np.asarray(weights / (weights[stock].sum() if renormalised else weights.sum()))
+def select(self, logits, slices, base, slots, spread, strength, chosen):  # type: ignore[no-untyped-def]
+    """Mark the experts that the routing strategy chooses."""
 
 
-@dataclass
-class DecodeCache:
-    """The cache during decode: state, policy, and the look-up, denial and replacement of one batch."""
+@overload(select)
+def _select(self, logits, slices, base, slots, spread, strength, chosen):  # type: ignore[no-untyped-def]
+    own = self.instance_class.compiled_select
+    return lambda self, logits, slices, base, slots, spread, strength, chosen: own(
+        self, logits, slices, base, slots, spread, strength, chosen
+    )
 
-    state: SliceState
-    policy: Policy
-    ledger: Ledger
-    score: Score
-    future: Future | None
 
-    def serve(self, layer: int, batch: Batch, scores: FloatArray | None) -> None:
-        """Serve one batch; its outcome (and, for substitutes, its experts and gates) are written into it.
+@jit
+def serve(  # type: ignore[no-untyped-def]  # noqa: PLR0913
+    first, tokens, fetches_lsb, slices, caches, clock, order, rule, routing, spreads, book, window, future, slots,
+    chosen, out,
+):  # fmt: skip
+    """Serve batches from number ``first`` on; return the next one's number.
 
-        scores: original gate scores of all experts where the trace holds logits, for choosing substitutes.
-        """
-        base = 2 * self.state.experts * layer
-        self._look_up(base, batch)
-        self._deny(base, batch, scores)
-        touched = self._insert(base, batch)
-        if self.future is not None:
-            self.future.advance(self.state)
-        evict_until_it_fits(self.state, touched, self.score)
-
-    def _look_up(self, base: int, batch: Batch) -> None:
-        """Judge every request against what is resident now, before anything moves."""
-        resident = self.state.resident
-        sliced = self.policy.precision.objects == "slices"
-        critical = self.policy.precision.critical(np.array(batch.gates)).tolist() if sliced else None
-        for slot, expert in enumerate(batch.experts):
-            entry = base + 2 * expert
-            outcome = MSB_HIT if resident[entry] else MSB_FETCHED
-            if critical is not None and critical[slot]:
-                if resident[entry + 1]:
-                    outcome |= LSB_REQUESTED | LSB_HIT
-                else:
-                    outcome |= LSB_REQUESTED | (LSB_FETCHED if self.policy.fetch.lsb else LSB_DENIED)
-            batch.outcome[slot] |= outcome
-
-    def _deny(self, base: int, batch: Batch, scores: FloatArray | None) -> None:
-        """Deny requests until the budget holds: lowest-gate LSBs first, then lowest-gate missing experts."""
-        outcome = batch.outcome
-        misses, lookups = count_lookups(outcome)
-        ledger = self.ledger
-        if ledger.denies_lsb:
-            for slot in range(len(outcome) - 1, -1, -1):
-                if ledger.allows(misses, lookups):
-                    break
-                if outcome[slot] & LSB_FETCHED:
-                    outcome[slot] ^= LSB_FETCHED | LSB_DENIED
-                    misses, lookups = misses - 1, lookups - 1
-        if ledger.denies_msb:
-            for slot in range(len(outcome) - 1, 0, -1):
-                if ledger.allows(misses, lookups):
-                    break
-                if outcome[slot] & MSB_FETCHED:
-                    self._replace(base, batch, slot, scores)
-                    misses, lookups = count_lookups(outcome)
-        ledger.add(misses, lookups)
-
-    def _replace(self, base: int, batch: Batch, slot: int, scores: FloatArray | None) -> None:
-        """Put the best-scored resident expert in the slot, or drop the slot's expert."""
-        resident = self.state.resident
-        kept = batch.outcome[slot] & (LSB_REQUESTED | LSB_DENIED | REROUTED)
-        substitute = None if scores is None else _best_resident(scores, resident, base, batch.experts)
-        if substitute is None:
-            batch.outcome[slot] = kept | DROPPED
-            return
-        gate = float(scores[substitute])  # type: ignore[index]
-        batch.experts[slot] = substitute
-        batch.gates[slot] = gate
-        batch.outcome[slot] = kept | SUBSTITUTED | MSB_HIT
-        if not kept & LSB_DENIED and self._wants_lsb(gate):
-            lsb_there = resident[base + 2 * substitute + 1]
-            batch.outcome[slot] |= LSB_REQUESTED | (LSB_HIT if lsb_there else LSB_DENIED)
-
-    def _wants_lsb(self, gate: float) -> bool:
-        precision = self.policy.precision
-        return precision.objects == "slices" and bool(precision.critical(np.array([gate]))[0])
-
-    def _insert(self, base: int, batch: Batch) -> list[int]:
-        """Record the look-ups in order and insert what was fetched; return the slices that were looked up."""
-        state = self.state
-        touched = []
-        for expert, gate, outcome in zip(batch.experts, batch.gates, batch.outcome, strict=True):
+    tokens: Tokens; order, rule: who leaves, by which strategy; routing: rule of the routing strategy; spreads: SPREAD
+    [layers]; book, window: of the Ledger; future: Future; chosen: bool [experts], scratch; out: DecodeDemand.
+    It stops early where Python must make room: the batch before the returned one has overfilled the cache.
+    """
+    count, layers, top_k = tokens.ids.shape
+    book = book[0]
+    for batch in range(first, count * layers):
+        token, layer = batch // layers, batch % layers
+        base = len(slices) // layers * layer
+        if layer == 0:
+            out.strength[token] = book.strength
+            out.step[token] = book.step
+        _stock(slots, tokens.ids[token, layer], tokens.scores[token, layer], tokens.critical[token, layer])
+        if len(tokens.logits) > 0:
+            spreads[layer].total += _spread(tokens.logits[token, layer])
+            spreads[layer].tokens += 1
+            spread = spreads[layer].total / spreads[layer].tokens
+            select(routing, tokens.logits[token, layer], slices, base, slots, spread, book.strength, chosen)
+            _reroute(slots, tokens, token, layer, chosen)
+        _look_up(slots, slices, base, fetches_lsb)
+        if active(book):
+            _deny(slots, tokens, token, layer, slices, base, book)
+        if len(future.offsets) > 0:
+            advance(future, slices)
+        begun = clock[0]
+        for index in range(top_k):
+            slot = slots[index]
+            outcome = slot.outcome
+            out.expert[token, layer, index] = slot.expert
+            out.outcome[token, layer, index] = outcome
+            out.gate[token, layer, index] = slot.original
+            out.served_gate[token, layer, index] = slot.gate
             if outcome & DROPPED:
                 continue
-            entry = base + 2 * expert
+            entry = base + 2 * slot.expert
             if outcome & (LSB_HIT | LSB_FETCHED):  # stamped just before its MSB
-                if outcome & LSB_FETCHED:
-                    state.insert(entry + 1)
-                state.touch(entry + 1, gate)
-                touched.append(entry + 1)
-            if outcome & MSB_FETCHED:
-                state.insert(entry)
-            state.touch(entry, gate)
-            touched.append(entry)
-        return touched
+                _use(slices, caches, clock, entry + 1, outcome & LSB_FETCHED, slot.gate)
+            _use(slices, caches, clock, entry, outcome & MSB_FETCHED, slot.gate)
+        cache = slices[base].group
+        done = True
+        if caches[cache].used_bytes > caches[cache].capacity_bytes:
+            done = make_room(order, rule, slices, caches, clock[0], cache, begun)
+        for slot in slots:
+            outcome = slot.outcome
+            if not outcome & DROPPED:
+                entry = base + 2 * slot.expert
+                if outcome & (LSB_HIT | LSB_FETCHED):
+                    settle(order, rule, slices, clock[0], entry + 1, outcome & LSB_FETCHED != 0)
+                settle(order, rule, slices, clock[0], entry, outcome & MSB_FETCHED != 0)
+        out.resident_bytes[token, layer] = _all_bytes(caches)
+        if layer == layers - 1:
+            end_token(book, window)
+        if not done:
+            return batch + 1
+    return count * layers
 
 
-def count_lookups(outcome: list[int]) -> tuple[int, int]:
+@jit
+def _use(slices, caches, clock, entry, fetched, gate):  # type: ignore[no-untyped-def]
+    if fetched:
+        insert(slices, caches, clock, entry)
+    touch(slices, clock, entry, gate)
+
+
+@jit
+def _all_bytes(caches):  # type: ignore[no-untyped-def]
+    total = 0
+    for cache in caches:
+        total += cache.used_bytes
+    return total
+
+
+@jit
+def _stock(slots, ids, scores, critical):  # type: ignore[no-untyped-def]
+    """Sort the stock experts by falling score; equal scores keep slot order."""
+    for index in range(len(slots)):
+        place = index
+        while place > 0 and slots[place - 1].gate < scores[index]:
+            slots[place] = slots[place - 1]
+            place -= 1
+        slot = slots[place]
+        slot.expert = ids[index]
+        slot.gate = scores[index]
+        slot.original = scores[index]
+        slot.critical = critical[index]
+        slot.outcome = 0
+
+
+@jit
+def _spread(logits):  # type: ignore[no-untyped-def]
+    low = high = np.float64(logits[0])
+    for logit in logits:
+        low, high = min(low, np.float64(logit)), max(high, np.float64(logit))
+    return high - low
+
+
+@jit
+def _reroute(slots, tokens, token, layer, chosen):  # type: ignore[no-untyped-def]
+    """Newcomers take the slots of the originals that they replace, best with best; leaves ``chosen`` all false."""
+    left = 0
+    for slot in slots:
+        if chosen[slot.expert]:
+            chosen[slot.expert] = False  # what stays marked is new
+        else:
+            slot.outcome = REROUTED
+            left += 1
+    if left == 0:
+        return
+    logits = tokens.logits[token, layer]
+    for slot in slots:
+        if slot.outcome & REROUTED:
+            newcomer = -1
+            for expert in range(len(logits)):
+                if chosen[expert] and (newcomer < 0 or logits[expert] > logits[newcomer]):
+                    newcomer = expert
+            chosen[newcomer] = False
+            slot.expert = newcomer
+            slot.gate = tokens.all_scores[token, layer, newcomer]
+            slot.critical = tokens.all_critical[token, layer, newcomer]
+    for index in range(1, len(slots)):  # by falling gate; at equal gates an original goes before a newcomer
+        place = index
+        while place > 0 and _goes_before(slots[place], slots[place - 1]):
+            _swap(slots, place)
+            place -= 1
+
+
+@jit
+def _goes_before(a, b):  # type: ignore[no-untyped-def]
+    return a.gate > b.gate or (a.gate == b.gate and a.outcome < b.outcome)
+
+
+@jit
+def _swap(slots, place):  # type: ignore[no-untyped-def]
+    a, b = slots[place - 1], slots[place]
+    a.gate, b.gate = b.gate, a.gate
+    a.original, b.original = b.original, a.original
+    a.expert, b.expert = b.expert, a.expert
+    a.outcome, b.outcome = b.outcome, a.outcome
+    a.critical, b.critical = b.critical, a.critical
+
+
+@jit
+def _look_up(slots, slices, base, fetches_lsb):  # type: ignore[no-untyped-def]
+    """Judge every request against what is resident now, before anything moves."""
+    for slot in slots:
+        entry = base + 2 * slot.expert
+        outcome = MSB_HIT if slices[entry].resident else MSB_FETCHED
+        if slot.critical:
+            if slices[entry + 1].resident:
+                outcome |= LSB_REQUESTED | LSB_HIT
+            else:
+                outcome |= LSB_REQUESTED | (LSB_FETCHED if fetches_lsb else LSB_DENIED)
+        slot.outcome |= outcome
+
+
+@jit
+def count_lookups(slots):  # type: ignore[no-untyped-def]
     """Return (misses, look-ups) of a batch's slices; denied requests are no look-ups."""
     misses = hits = 0
-    for bits in outcome:
-        misses += bool(bits & MSB_FETCHED) + bool(bits & LSB_FETCHED)
-        hits += bool(bits & MSB_HIT) + bool(bits & LSB_HIT)
+    for slot in slots:
+        outcome = slot.outcome
+        misses += (outcome & MSB_FETCHED != 0) + (outcome & LSB_FETCHED != 0)
+        hits += (outcome & MSB_HIT != 0) + (outcome & LSB_HIT != 0)
     return misses, misses + hits
 
 
-def _best_resident(scores: FloatArray, resident: NDArray[np.bool_], base: int, taken: list[int]) -> int | None:
-    free = resident[base : base + 2 * len(scores) : 2].copy()
-    free[taken] = False
-    candidates = np.flatnonzero(free)
-    return int(candidates[np.argmax(scores[candidates])]) if len(candidates) else None
+@jit
+def _deny(slots, tokens, token, layer, slices, base, book):  # type: ignore[no-untyped-def]
+    """Deny requests until the budget holds: lowest-gate LSBs first, then lowest-gate missing experts."""
+    misses, lookups = count_lookups(slots)
+    if book.denies_lsb:
+        for index in range(len(slots) - 1, -1, -1):
+            if allows(book, misses, lookups):
+                break
+            if slots[index].outcome & LSB_FETCHED:
+                slots[index].outcome ^= LSB_FETCHED | LSB_DENIED
+                misses, lookups = misses - 1, lookups - 1
+    if book.denies_msb:
+        for index in range(len(slots) - 1, 0, -1):
+            if allows(book, misses, lookups):
+                break
+            if slots[index].outcome & MSB_FETCHED:
+                _replace(slots, index, tokens, token, layer, slices, base)
+                misses, lookups = count_lookups(slots)
+    book.misses += misses
+    book.lookups += lookups
+
+
+@jit
+def _replace(slots, index, tokens, token, layer, slices, base):  # type: ignore[no-untyped-def]
+    """Put the best-scored resident expert in the slot, or drop the slot's expert."""
+    slot = slots[index]
+    kept = slot.outcome & (LSB_REQUESTED | LSB_DENIED | REROUTED)
+    best = -1
+    if len(tokens.logits) > 0:
+        scores = tokens.all_scores[token, layer]
+        for expert in range(len(scores)):
+            better = slices[base + 2 * expert].resident and (best < 0 or scores[expert] > scores[best])
+            if better and not _holds(slots, expert):
+                best = expert
+    if best < 0:
+        slot.outcome = kept | DROPPED
+        return
+    slot.expert = best
+    slot.gate = tokens.all_scores[token, layer, best]
+    slot.outcome = kept | SUBSTITUTED | MSB_HIT
+    if not kept & LSB_DENIED and tokens.all_critical[token, layer, best]:
+        slot.outcome |= LSB_REQUESTED | (LSB_HIT if slices[base + 2 * best + 1].resident else LSB_DENIED)
+
+
+@jit
+def _holds(slots, expert):  # type: ignore[no-untyped-def]
+    for slot in slots:
+        if slot.expert == expert:
+            return True
+    return False

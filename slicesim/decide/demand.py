@@ -37,7 +37,7 @@ class DecodeDemand(NamedTuple):
     request, token, context: int64 [tokens] (context: tokens in the KV cache, this one included);
     expert: int32, outcome: uint16, gate, served_gate: float64, all [tokens, layers, top_k]: gate is the score of the
     slot's original expert, served_gate that of the expert that runs; resident_bytes: int64 [tokens, layers] after each
-    batch; strength: float64 [tokens], lambda of cache-aware routing.
+    batch; strength: float64 [tokens], lambda of cache-aware routing; step: int64 [tokens], decode step in the request.
     """
 
     request: NDArray[np.int64]
@@ -49,6 +49,25 @@ class DecodeDemand(NamedTuple):
     served_gate: NDArray[np.float64]
     resident_bytes: NDArray[np.int64]
     strength: NDArray[np.float64]
+    step: NDArray[np.int64]
+
+    @classmethod
+    def empty(
+        cls, request: NDArray[np.int64], token: NDArray[np.int64], context: NDArray[np.int64], shape: tuple[int, ...]
+    ) -> DecodeDemand:
+        """Return a table to be filled in. shape: (tokens, layers, top_k)."""
+        return cls(
+            request,
+            token,
+            context,
+            expert=np.empty(shape, dtype=np.int32),
+            outcome=np.empty(shape, dtype=np.uint16),
+            gate=np.empty(shape),
+            served_gate=np.empty(shape),
+            resident_bytes=np.empty(shape[:2], dtype=np.int64),
+            strength=np.empty(shape[0]),
+            step=np.empty(shape[0], dtype=np.int64),
+        )
 
 
 class PrefillDemand(NamedTuple):

@@ -7,38 +7,51 @@ decode token, one per layer and prompt. The next use of an LSB is its expert's n
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
+from slicesim.compiled import jit
 from slicesim.policies.slices import NEVER, IntArray, SliceState
 
 
-@dataclass
-class Future:
-    """Requested entries batch by batch, each with the batch of its next request."""
+class Future(NamedTuple):
+    """Requested entries batch by batch (from ``offsets``), each with the batch of its next request.
+
+    batch: one number, the batch in hand. All empty where no strategy asks.
+    """
 
     entries: IntArray
     next_batch: IntArray
     offsets: IntArray
-    batch: int = 0
+    batch: IntArray
 
     @classmethod
-    def of(cls, batches: Iterable[IntArray], state: SliceState) -> Future:
-        """Index the requested entries of all batches, in order; fills ``state.total_count``."""
-        requested = list(batches)
-        lengths = np.array([len(batch) for batch in requested], dtype=np.int64)
-        entries = np.concatenate([*requested, np.zeros(0, dtype=np.int64)])
-        number = np.repeat(np.arange(len(requested)), lengths)
-        order = np.lexsort((number, entries))
+    def unknown(cls) -> Future:
+        """Return what a strategy knows that does not ask."""
+        return cls(*(np.zeros(size, dtype=np.int64) for size in (0, 0, 0, 1)))
+
+    @classmethod
+    def of(cls, batches: Iterable[tuple[IntArray, IntArray]], state: SliceState) -> Future:
+        """Index the requested entries of all batches; fills ``state.total_count``.
+
+        batches: (entries, how many of them each batch requests) of consecutive batches, in order.
+        """
+        parts = [*batches, (np.zeros(0, dtype=np.int64),) * 2]
+        entries, lengths = (np.concatenate(column) for column in zip(*parts, strict=True))
+        number = np.repeat(np.arange(len(lengths)), lengths)
+        order = np.argsort(entries, kind="stable")  # batch numbers rise within an entry
         following = np.full(len(entries), NEVER, dtype=np.int64)
         same = entries[order][1:] == entries[order][:-1]
         following[order[:-1][same]] = number[order[1:][same]]
-        state.total_count = np.bincount(entries, minlength=len(state.kind)).astype(np.int64)
-        return cls(entries, following, np.concatenate(([0], np.cumsum(lengths))))
+        state.total_count[:] = np.bincount(entries, minlength=len(state.slices))
+        return cls(entries, following, np.concatenate(([0], np.cumsum(lengths))), np.zeros(1, dtype=np.int64))
 
-    def advance(self, state: SliceState) -> None:
-        """Enter the next uses of the batch in hand, and go to the following batch."""
-        span = slice(self.offsets[self.batch], self.offsets[self.batch + 1])
-        state.next_use[self.entries[span]] = self.next_batch[span]
-        self.batch += 1
+
+@jit
+def advance(future, slices):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Enter the next uses of the batch in hand, and go to the following batch. slices: SLICE records."""
+    number = future.batch[0]
+    for index in range(future.offsets[number], future.offsets[number + 1]):
+        slices[future.entries[index]].next_use = future.next_batch[index]
+    future.batch[0] = number + 1

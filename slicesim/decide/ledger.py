@@ -2,70 +2,90 @@
 
 from __future__ import annotations
 
-from collections import deque
+from typing import Any, NamedTuple
 
-from slicesim.policies.constraint import Bias, Budget, Constraint
+import numpy as np
+from numpy.typing import NDArray
+
+from slicesim.compiled import jit
+from slicesim.policies.constraint import Constraint, Watch
+
+#: What is watched, and the counts: of a request, or of its last tokens; ``*_before``: when the token in hand began.
+BOOK = np.dtype(
+    [
+        ("target", np.float64),
+        ("gain", np.float64),
+        ("strength", np.float64),
+        ("start_step", np.int64),
+        ("step", np.int64),
+        ("misses", np.int64),
+        ("lookups", np.int64),
+        ("misses_before", np.int64),
+        ("lookups_before", np.int64),
+        ("acts", np.bool_),
+        ("denies_lsb", np.bool_),
+        ("denies_msb", np.bool_),
+    ],
+    align=True,
+)
 
 
-class Ledger:
-    """Look-ups and misses of slice requests that count: all of a request's for ``budget``, its last tokens' for
-    ``bias``."""
+class Ledger(NamedTuple):
+    """book: one BOOK record; window: misses and look-ups of each of the last tokens [window, 2]."""
 
-    def __init__(self, constraint: Constraint, strength: float) -> None:
-        self.constraint = constraint
-        self.strength = strength
-        self.step = 0
-        self.misses = 0
-        self.lookups = 0
-        self._tokens: deque[tuple[int, int]] = deque()
-        self._before = (0, 0)
+    book: Any
+    window: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, constraint: Constraint, strength: float) -> Ledger:
+        """Begin with nothing counted. strength: of cache-aware routing, at first."""
+        watch = constraint.watch()
+        target, start_step, denies_lsb, denies_msb, gain, window = watch or Watch(1.0, 0, False, False)
+        book = np.zeros(1, dtype=BOOK)
+        book["target"], book["gain"], book["strength"], book["start_step"] = target, gain, strength, start_step
+        book["acts"], book["denies_lsb"], book["denies_msb"] = watch is not None, denies_lsb, denies_msb
+        return cls(book, np.zeros((window, 2), dtype=np.int64))
 
     def begin_request(self) -> None:
         """Forget the counts; the strength that the controller found stays."""
-        self.step = self.misses = self.lookups = 0
-        self._tokens.clear()
-        self._before = (0, 0)
-
-    @property
-    def active(self) -> bool:
-        """Whether the constraint counts and acts at this decode step."""
-        return isinstance(self.constraint, (Budget, Bias)) and self.step >= self.constraint.start_step
-
-    @property
-    def denies_lsb(self) -> bool:
-        """Whether LSB reads beyond the target are denied now."""
-        return self.active and (isinstance(self.constraint, Budget) or getattr(self.constraint, "deny_lsb", False))
+        for name in ("step", "misses", "lookups", "misses_before", "lookups_before"):
+            self.book[name] = 0
+        self.window[:] = 0
 
     @property
     def denies_msb(self) -> bool:
-        """Whether experts beyond the target are replaced or dropped now."""
-        return self.active and isinstance(self.constraint, Budget)
+        """Whether experts beyond the target are replaced or dropped."""
+        return bool(self.book["denies_msb"][0])
 
-    def allows(self, misses: int, lookups: int) -> bool:
-        """Whether a batch with so many new misses and look-ups keeps the target."""
-        target = getattr(self.constraint, "target", 1.0)
-        return bool(self.misses + misses <= target * (self.lookups + lookups))
 
-    def add(self, misses: int, lookups: int) -> None:
-        """Enter one batch."""
-        if self.active:
-            self.misses += misses
-            self.lookups += lookups
+# ruff: noqa: ANN001, ANN202
+# What follows is compiled; ``book`` is the record itself.
 
-    def end_token(self) -> None:
-        """Let the controller correct its strength, and go to the next decode step."""
-        if isinstance(self.constraint, Bias) and self.active:
-            rate = self.misses / self.lookups if self.lookups else 0.0
-            strength = self.strength + self.constraint.gain * (rate - self.constraint.target)
-            self.strength = min(max(strength, 0.0), 1.0)
-            self._slide(self.constraint.window)
-        self.step += 1
 
-    def _slide(self, window: int) -> None:
-        """Note the token that ends, and forget the one that leaves the window."""
-        self._tokens.append((self.misses - self._before[0], self.lookups - self._before[1]))
-        if len(self._tokens) == window:
-            misses, lookups = self._tokens.popleft()
-            self.misses -= misses
-            self.lookups -= lookups
-        self._before = (self.misses, self.lookups)
+@jit
+def active(book):  # type: ignore[no-untyped-def]
+    """Whether the constraint counts and acts at this decode step."""
+    return book.acts and book.step >= book.start_step
+
+
+@jit
+def allows(book, misses, lookups):  # type: ignore[no-untyped-def]
+    """Whether a batch with so many new misses and look-ups keeps the target."""
+    return book.misses + misses <= book.target * (book.lookups + lookups)
+
+
+@jit
+def end_token(book, window):  # type: ignore[no-untyped-def]
+    """Let the controller correct its strength over its window, and go to the next decode step."""
+    size = len(window)
+    if size > 0 and active(book):
+        rate = book.misses / book.lookups if book.lookups else 0.0
+        book.strength = min(max(book.strength + book.gain * (rate - book.target), 0.0), 1.0)
+        place = (book.step - book.start_step) % size
+        window[place, 0] = book.misses - book.misses_before
+        window[place, 1] = book.lookups - book.lookups_before
+        oldest = (place + 1) % size  # zeros until the window is full
+        book.misses -= window[oldest, 0]
+        book.lookups -= window[oldest, 1]
+        book.misses_before, book.lookups_before = book.misses, book.lookups
+    book.step += 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from slicesim.decide.cache import evict_until_it_fits, hand_over, streaming_score
+from slicesim.decide.cache import hand_over, look_up_all, make_room, streaming_score
 from slicesim.decide.demand import (
     LSB_FETCHED,
     LSB_HIT,
@@ -16,7 +16,7 @@ from slicesim.decide.demand import (
     MSB_HIT,
     PrefillDemand,
 )
-from slicesim.decide.future import Future
+from slicesim.decide.future import Future, advance
 from slicesim.policies import LSB, MSB, Policy
 from slicesim.policies.slices import BoolArray, FloatArray, IntArray, SliceState
 from slicesim.trace.table import ABSENT
@@ -74,7 +74,7 @@ class PromptCounts:
 
 
 def stream_prompt(
-    state: SliceState, policy: Policy, prompt: PromptCounts, request: int, future: Future | None
+    state: SliceState, policy: Policy, prompt: PromptCounts, request: int, future: Future
 ) -> PrefillDemand:
     """Take one whole prompt through the cache and hand over to decode."""
     layers = len(prompt.selections)
@@ -84,9 +84,9 @@ def stream_prompt(
     for layer in range(layers):
         _learn(state, prompt, layer)
         outcomes.append(_stream_layer(state, prompt, layer, lsb_wanted[layer]))
-        if future is not None:
-            future.advance(state)
-        evict_until_it_fits(state, [], streaming_score(state, policy.warmup, policy.eviction, layer))
+        if len(future.offsets):
+            advance(future, state.slices)
+        make_room(state, _NOTHING, streaming_score(state, policy.warmup, policy.eviction, layer))
     full_tokens = lsb_wanted * (prompt.selections if policy.prefill_high else prompt.critical)
     full_mass = lsb_wanted * (prompt.gate_mass if policy.prefill_high else prompt.critical_mass)
     topup = hand_over(state, policy.warmup)
@@ -112,7 +112,6 @@ def stream_prompt(
 def _begin(state: SliceState) -> None:
     state.prompt_count[:] = 0
     state.prompt_score[:] = 0.0
-    state.priority = state.rng.random(len(state.priority))
 
 
 def _learn(state: SliceState, prompt: PromptCounts, layer: int) -> None:
@@ -123,25 +122,18 @@ def _learn(state: SliceState, prompt: PromptCounts, layer: int) -> None:
     state.prompt_score[start:stop] = np.repeat(prompt.gate_mass[layer], 2)
 
 
-def _stream_layer(state: SliceState, prompt: PromptCounts, layer: int, lsb_wanted: BoolArray) -> list[int]:
-    base = 2 * state.experts * layer
-    resident = state.resident
-    outcomes = []
-    experts = prompt.union(layer).tolist()
-    for expert in experts:
-        entry = base + 2 * expert
-        outcome = MSB_HIT if resident[entry] else MSB_FETCHED
-        if lsb_wanted[expert]:
-            outcome |= LSB_REQUESTED | (LSB_HIT if resident[entry + 1] else LSB_FETCHED)
-        outcomes.append(outcome)
-    for expert, outcome in zip(experts, outcomes, strict=True):
-        entry = base + 2 * expert
-        gate = float(prompt.gate_mass[layer, expert])
-        if outcome & LSB_REQUESTED:
-            if outcome & LSB_FETCHED:
-                state.insert(entry + 1)
-            state.touch(entry + 1, gate)
-        if outcome & MSB_FETCHED:
-            state.insert(entry)
-        state.touch(entry, gate)
-    return outcomes
+def _stream_layer(state: SliceState, prompt: PromptCounts, layer: int, lsb_wanted: BoolArray) -> IntArray:
+    """Look up a layer's union, LSB just before MSB; return the outcome of each expert."""
+    experts = prompt.union(layer)
+    msb = 2 * (state.experts * layer + experts)
+    wants = lsb_wanted[experts]
+    outcome = np.where(state.resident[msb], MSB_HIT, MSB_FETCHED)
+    outcome |= np.where(wants, np.where(state.resident[msb + 1], LSB_REQUESTED | LSB_HIT, LSB_REQUESTED | LSB_FETCHED), 0)
+    entries = np.stack((msb + 1, msb), axis=1)
+    wanted = np.stack((wants, np.ones_like(wants)), axis=1)
+    gates = np.repeat(prompt.gate_mass[layer, experts], wanted.sum(axis=1))
+    look_up_all(state.slices, state.caches, state.clock, entries[wanted], gates)
+    return outcome
+
+
+_NOTHING: IntArray = np.zeros(0, dtype=np.int64)

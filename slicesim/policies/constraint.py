@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from pydantic import Field
 
 from slicesim.policies.base import Strategy
 
 
+class Watch(NamedTuple):
+    """What a constraint watches and does from decode step ``start_step`` of each request on.
+
+    Counted are all look-ups since then, or those of the last ``window`` tokens where that is above 0.
+    denies_lsb, denies_msb: reads beyond the target are denied; gain: of the controller on the routing's strength.
+    """
+
+    target: float
+    start_step: int
+    denies_lsb: bool
+    denies_msb: bool
+    gain: float = 0.0
+    window: int = 0
+
+
 class Constraint(Strategy):
     """Base of all constraints."""
 
     kind: ClassVar[str] = "constraint"
+
+    def watch(self) -> Watch | None:
+        """Return what is watched, or None."""
+        return None
 
 
 class NoConstraint(Constraint):
@@ -33,6 +52,10 @@ class Budget(Constraint):
     target: float = Field(0.05, ge=0, le=1)
     start_step: int = Field(10, ge=0, description="decode step, from 0, at which counting and denying begin")
 
+    def watch(self) -> Watch:
+        """Deny LSBs, then experts."""
+        return Watch(self.target, self.start_step, denies_lsb=True, denies_msb=True)
+
 
 class Bias(Constraint):
     """An integral controller on Cache-Prior's strength. Needs rerouting, so logits.
@@ -48,3 +71,7 @@ class Bias(Constraint):
     gain: float = Field(0.2, gt=0)
     window: int = Field(100, ge=1)
     deny_lsb: bool = True
+
+    def watch(self) -> Watch:
+        """Steer the strength; deny LSBs alone."""
+        return Watch(self.target, self.start_step, self.deny_lsb, False, self.gain, self.window)

@@ -1,46 +1,71 @@
-"""Eviction: a score over slices; the lowest goes first.
+"""Eviction: a key for every slice; the lowest goes first.
 
-A strategy returns sort keys for the candidates, the first key counting most. Keys that are equal all through go by
-last use, then by entry number. To write your own, subclass ``Eviction`` in a file and name it ``file.py:Class``.
+A strategy says ``key(entry, now)``: one number from the fields of one slice (``entry.count``, see ``SliceState``) and
+the last stamp. It is compiled into the batch loop where it can be, and interpreted where it cannot (same results,
+slower). A key may change only when its own slice is looked up; a strategy whose keys change by themselves says
+``volatile``. Equal keys go by last use, then by entry number.
+A strategy may instead order all candidates at once with numpy: ``score(state, entries)``.
+To use your own, subclass ``Eviction`` in a file and name it ``file.py:Class``.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
+
+import numpy as np
 
 from slicesim.policies.base import Keys, Strategy
 from slicesim.policies.slices import MSB, IntArray, SliceState
 
 
 class Eviction(Strategy):
-    """Base of all eviction strategies."""
+    """Base of all eviction strategies.
+
+    needs_future: reads ``next_use`` or ``total_count``. volatile: keys change without a look-up.
+    by_kind: the key depends on the kind of slice alone.
+    """
 
     kind: ClassVar[str] = "eviction"
     needs_future: ClassVar[bool] = False
+    volatile: ClassVar[bool] = False
+    by_kind: ClassVar[bool] = False
+
+    def key(self, entry: Any, now: int) -> float:
+        """Return a number for one slice; the smallest leaves first."""
+        raise NotImplementedError(f"{type(self).__name__} must define key(entry, now) or score(state, entries)")
+
+    def tie(self, entry: Any) -> int:
+        """Return what decides between equal keys, before the entry number."""
+        return entry.last_use  # type: ignore[no-any-return]
 
     def score(self, state: SliceState, entries: IntArray) -> Keys:
         """Return sort keys for the slices ``entries``, arrays as long as ``entries``; smallest leaves first."""
-        raise NotImplementedError(f"{type(self).__name__} must define score(state, entries)")
+        records, now = state.slices.view(np.recarray)[entries], int(state.clock[0])
+        rows = [(self.key(entry, now), self.tie(entry)) for entry in records]
+        keys, ties = zip(*rows, strict=True) if rows else ((), ())
+        return (np.asarray(keys, dtype=np.float64), np.asarray(ties, dtype=np.int64), entries)
 
 
 class Lru(Eviction):
     """Least recently used."""
 
     name: ClassVar[str] = "lru"
+    by_kind: ClassVar[bool] = True
 
-    def score(self, state: SliceState, entries: IntArray) -> Keys:
-        """No key of its own: equal keys go by last use."""
-        return ()
+    def key(self, entry: Any, now: int) -> float:
+        """One for all: equal keys go by last use."""
+        return 0.0
 
 
 class Dbsc(Eviction):
     """SliceMoE's dynamic bit-sliced caching: LSB slices first, LRU among them; then MSB slices by LRU (1.4)."""
 
     name: ClassVar[str] = "dbsc"
+    by_kind: ClassVar[bool] = True
 
-    def score(self, state: SliceState, entries: IntArray) -> Keys:
+    def key(self, entry: Any, now: int) -> float:
         """LSB before MSB; equal keys go by last use."""
-        return (state.kind[entries] == MSB,)
+        return 1.0 if entry.kind == MSB else 0.0
 
 
 class LfuKeep(Eviction):
@@ -48,9 +73,9 @@ class LfuKeep(Eviction):
 
     name: ClassVar[str] = "lfu-keep"
 
-    def score(self, state: SliceState, entries: IntArray) -> Keys:
+    def key(self, entry: Any, now: int) -> float:
         """Look-ups ever."""
-        return (state.count[entries],)
+        return entry.count  # type: ignore[no-any-return]
 
 
 class LfuForget(Eviction):
@@ -58,9 +83,9 @@ class LfuForget(Eviction):
 
     name: ClassVar[str] = "lfu-forget"
 
-    def score(self, state: SliceState, entries: IntArray) -> Keys:
+    def key(self, entry: Any, now: int) -> float:
         """Look-ups since the slice came in."""
-        return (state.count_since_insert[entries],)
+        return entry.count_since_insert  # type: ignore[no-any-return]
 
 
 class Fifo(Eviction):
@@ -68,19 +93,24 @@ class Fifo(Eviction):
 
     name: ClassVar[str] = "fifo"
 
-    def score(self, state: SliceState, entries: IntArray) -> Keys:
+    def key(self, entry: Any, now: int) -> float:
         """Time of insertion."""
-        return (state.inserted[entries],)
+        return entry.inserted  # type: ignore[no-any-return]
 
 
 class Random(Eviction):
     """A victim drawn uniformly."""
 
     name: ClassVar[str] = "random"
+    volatile: ClassVar[bool] = True
 
-    def score(self, state: SliceState, entries: IntArray) -> Keys:
-        """Fresh uniform numbers."""
-        return (state.rng.random(len(entries)),)
+    def key(self, entry: Any, now: int) -> float:
+        """A number that time, slice and what was drawn decide: squares modulo the prime 2^31 - 1 mix them."""
+        prime, number = 2147483647, int(entry.number)
+        mixed = (int(entry.priority * prime) + now % prime * 16807 + number * 69621) % prime
+        for _ in range(3):
+            mixed = (mixed * mixed % prime + number + 1) * 48271 % prime
+        return mixed
 
 
 class Static(Eviction):
@@ -89,9 +119,9 @@ class Static(Eviction):
     name: ClassVar[str] = "static"
     needs_future: ClassVar[bool] = True
 
-    def score(self, state: SliceState, entries: IntArray) -> Keys:
+    def key(self, entry: Any, now: int) -> float:
         """Requests in the whole trace."""
-        return (state.total_count[entries],)
+        return entry.total_count  # type: ignore[no-any-return]
 
 
 class Belady(Eviction):
@@ -100,6 +130,10 @@ class Belady(Eviction):
     name: ClassVar[str] = "belady"
     needs_future: ClassVar[bool] = True
 
-    def score(self, state: SliceState, entries: IntArray) -> Keys:
+    def key(self, entry: Any, now: int) -> float:
         """Next use, farthest first."""
-        return (-state.next_use[entries], entries)
+        return -entry.next_use  # type: ignore[no-any-return]
+
+    def tie(self, entry: Any) -> int:
+        """None: the entry number decides."""
+        return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,79 +18,75 @@ MSB, LSB = 0, 1
 NEVER = np.iinfo(np.int64).max
 
 
-@dataclass
-class SliceState:
-    """Cache state as columns. Entry ``(layer * experts + expert) * 2 + kind`` is one slice; layers count from 0.
+#: One cacheable slice. See ``SliceState`` for what the fields mean.
+SLICE = np.dtype(
+    [
+        ("size_bytes", np.int64),
+        ("last_use", np.int64),
+        ("inserted", np.int64),
+        ("count", np.int64),
+        ("count_since_insert", np.int64),
+        ("gate_mass", np.float64),
+        ("prompt_count", np.int64),
+        ("prompt_score", np.float64),
+        ("next_use", np.int64),
+        ("total_count", np.int64),
+        ("priority", np.float64),
+        ("number", np.int32),
+        ("layer", np.int32),
+        ("group", np.int32),
+        ("kind", np.int8),
+        ("resident", np.bool_),
+    ],
+    align=True,
+)
 
-    Fixed: ``size_bytes``, ``layer``, ``kind``, ``group`` (the cache that holds it: one, or one per layer).
+#: One cache: the bytes in it, and those that it may hold.
+CACHE = np.dtype([("used_bytes", np.int64), ("capacity_bytes", np.int64)])
+
+
+class SliceState(NamedTuple):
+    """All slices as records. Entry ``(layer * experts + expert) * 2 + kind`` is one slice; layers count from 0.
+
+    Fields, each also a column of this object. Fixed: ``size_bytes``, ``number`` (the entry itself), ``layer``,
+    ``kind``, ``group`` (the cache that holds it: one, or one per layer).
     Changing: ``resident``; ``last_use`` and ``inserted`` (stamps that rise with every look-up, -1 for never);
     ``count`` (look-ups ever) and ``count_since_insert``; ``gate_mass`` (sum of gate scores looked up with).
     Of the running request's prompt: ``prompt_count`` (selections of an MSB, critical selections of an LSB) and
     ``prompt_score`` (sum of gate scores). Offline, where a strategy asks for them: ``next_use`` (batch number of
     the next request) and ``total_count`` (requests in the whole trace). ``priority`` is drawn anew, uniformly,
     for every prefill.
+    ``clock`` holds one number, the last stamp; ``caches`` one record for each cache.
     """
 
     experts: int
-    size_bytes: IntArray
-    group: IntArray
-    capacity_bytes: int
-    rng: np.random.Generator
-    layer: IntArray = field(init=False)
-    kind: IntArray = field(init=False)
-    resident: BoolArray = field(init=False)
-    last_use: IntArray = field(init=False)
-    inserted: IntArray = field(init=False)
-    count: IntArray = field(init=False)
-    count_since_insert: IntArray = field(init=False)
-    gate_mass: FloatArray = field(init=False)
-    prompt_count: IntArray = field(init=False)
-    prompt_score: FloatArray = field(init=False)
-    next_use: IntArray = field(init=False)
-    total_count: IntArray = field(init=False)
-    priority: FloatArray = field(init=False)
-    used_bytes: IntArray = field(init=False)
-    stamp: int = 0
+    slices: Any
+    caches: Any
+    clock: IntArray
 
-    def __post_init__(self) -> None:
-        entries = len(self.size_bytes)
-        numbers = np.arange(entries, dtype=np.int64)
-        self.layer = numbers // (2 * self.experts)
-        self.kind = numbers % 2
-        self.resident = np.zeros(entries, dtype=np.bool_)
-        self.last_use = np.full(entries, -1, dtype=np.int64)
-        self.inserted = np.full(entries, -1, dtype=np.int64)
-        self.count = np.zeros(entries, dtype=np.int64)
-        self.count_since_insert = np.zeros(entries, dtype=np.int64)
-        self.gate_mass = np.zeros(entries)
-        self.prompt_count = np.zeros(entries, dtype=np.int64)
-        self.prompt_score = np.zeros(entries)
-        self.next_use = np.full(entries, NEVER, dtype=np.int64)
-        self.total_count = np.zeros(entries, dtype=np.int64)
-        self.priority = np.zeros(entries)
-        self.used_bytes = np.zeros(int(self.group.max()) + 1, dtype=np.int64)
+    @classmethod
+    def empty(cls, size_bytes: IntArray, capacity_bytes: int, *, per_layer: bool = False) -> SliceState:
+        """Return an empty cache. size_bytes: [layers, experts, 2]; capacity_bytes: of each cache."""
+        layers, experts, _ = size_bytes.shape
+        slices = np.zeros(size_bytes.size, dtype=SLICE)
+        numbers = np.arange(size_bytes.size)
+        slices["size_bytes"] = size_bytes.reshape(-1)
+        slices["number"], slices["kind"] = numbers, numbers % 2
+        slices["layer"] = numbers // (2 * experts)
+        slices["group"] = slices["layer"] if per_layer else 0
+        slices["last_use"] = slices["inserted"] = -1
+        slices["next_use"] = NEVER
+        caches = np.zeros(layers if per_layer else 1, dtype=CACHE)
+        caches["capacity_bytes"] = capacity_bytes
+        return cls(experts, slices, caches, np.zeros(1, dtype=np.int64))
 
-    def insert(self, entry: int) -> None:
-        """Make a slice resident."""
-        self.resident[entry] = True
-        self.inserted[entry] = self.stamp
-        self.count_since_insert[entry] = 0
-        self.used_bytes[self.group[entry]] += self.size_bytes[entry]
+    def __getattr__(self, name: str) -> NDArray[Any]:
+        """Return a field of all slices as a column."""
+        if name in SLICE.fields:  # type: ignore[operator]
+            return self.slices[name]  # type: ignore[no-any-return]
+        raise AttributeError(name)
 
-    def evict(self, entry: int) -> None:
-        """Drop a slice; an LSB never outlives its MSB."""
-        self._drop(entry)
-        if self.kind[entry] == MSB and self.resident[entry + 1]:
-            self._drop(entry + 1)
-
-    def touch(self, entry: int, gate: float) -> None:
-        """Record one look-up."""
-        self.stamp += 1
-        self.last_use[entry] = self.stamp
-        self.count[entry] += 1
-        self.count_since_insert[entry] += 1
-        self.gate_mass[entry] += gate
-
-    def _drop(self, entry: int) -> None:
-        self.resident[entry] = False
-        self.used_bytes[self.group[entry]] -= self.size_bytes[entry]
+    @property
+    def used_bytes(self) -> IntArray:
+        """Bytes in each cache."""
+        return self.caches["used_bytes"]  # type: ignore[no-any-return]

@@ -148,7 +148,8 @@ def _that_fit(state: SliceState, ordered: IntArray) -> IntArray:
     chosen = np.zeros(len(state.kind), dtype=np.bool_)
     for group in range(len(state.used_bytes)):
         members = ordered[state.group[ordered] == group]
-        chosen[members[np.cumsum(state.size_bytes[members]) <= state.capacity_bytes]] = True
+        fits = np.cumsum(state.size_bytes[members]) <= state.caches["capacity_bytes"][group]
+        chosen[members[fits]] = True
     orphan = np.flatnonzero(chosen & (state.kind != MSB))
     chosen[orphan[~chosen[orphan - 1]]] = False
     return ordered[chosen[ordered]]

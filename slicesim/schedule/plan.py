@@ -11,70 +11,110 @@ from numpy.typing import NDArray
 
 from slicesim.decide.demand import SliceSizes
 from slicesim.hardware import Hardware
-from slicesim.schedule.workload import Workload
+from slicesim.schedule.workload import OpKind, OpKinds, Workload
 
 IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A workload with the time of every part on one device; all durations int64, at least 1 ps.
+class OpTimes:
+    """What each kind of operation costs on one device, int64 [kinds]; durations at least 1 ps.
 
-    op_stream_ps: on the DRAM pipe; op_first_ps: until the first tile is in SRAM; op_compute_ps: on the MAC array;
-    op_eighths: work in eighths of an INT8 MAC; op_activations, read_activations: DRAM rows opened;
-    read_latency_ps (one number), read_pipe_ps, read_lane_ps: in flash; read_write_ps: the fill on the DRAM pipe.
+    stream_ps: on the DRAM pipe; first_ps: until the first tile is in SRAM; compute_ps: on the MAC array; eighths: work
+    in eighths of an INT8 MAC; activations: DRAM rows opened.
     """
 
-    workload: Workload
+    stream_ps: IntArray
+    first_ps: IntArray
+    compute_ps: IntArray
+    eighths: IntArray
+    activations: IntArray
+
+
+@dataclass(frozen=True)
+class ReadTimes:
+    """What each kind of flash read costs, int64 [kinds], and lanes and latency, one number each.
+
+    pipe_ps: on the shared pipe; lane_ps: on its lane, latency not included; write_ps: the fill on the DRAM pipe.
+    """
+
     lanes: int
-    op_stream_ps: IntArray
-    op_first_ps: IntArray
-    op_compute_ps: IntArray
-    op_eighths: IntArray
-    op_activations: IntArray
-    read_latency_ps: int
-    read_pipe_ps: IntArray
-    read_lane_ps: IntArray
-    read_write_ps: IntArray
-    read_activations: IntArray
+    latency_ps: int
+    pipe_ps: IntArray
+    lane_ps: IntArray
+    write_ps: IntArray
+    activations: IntArray
 
 
-def build_plan(workload: Workload, hardware: Hardware, sizes: SliceSizes) -> Plan:
-    """Work out every duration once, in Python integers."""
-    flash, dram, sram, npu = hardware.flash, hardware.dram, hardware.sram, hardware.npu
-    moved = workload.op_read_bytes + workload.op_write_bytes
-    eighths = (
-        workload.op_macs_int8 * npu.work_eighths(8)
-        + workload.op_macs_msb * npu.work_eighths(sizes.msb_bits)
-        + workload.op_macs_full * npu.work_eighths(sizes.msb_bits, sizes.lsb_bits)
-    )
-    tiles = -(-workload.op_read_bytes // sram.tile_bytes)
+@dataclass(frozen=True)
+class Plan:
+    """A workload with the time of every part on one device."""
 
-    def rows(size_bytes: IntArray) -> IntArray:
-        return -(-size_bytes // dram.row_bytes)
+    workload: Workload
+    ops: OpTimes
+    reads: ReadTimes
 
-    return Plan(
-        workload=workload,
-        lanes=flash.lanes,
-        op_stream_ps=_each(dram.transfer_ps, moved),
-        op_first_ps=_each(dram.transfer_ps, np.minimum(moved, sram.tile_bytes)),
-        op_compute_ps=_each(npu.compute_ps, eighths, tiles, workload.op_tokens > 1),
-        op_eighths=eighths,
-        op_activations=rows(workload.op_read_bytes) + rows(workload.op_write_bytes),
-        read_latency_ps=flash.latency_ps,
-        read_pipe_ps=_each(flash.pipe_ps, workload.read_bytes),
-        read_lane_ps=_each(flash.lane_ps, workload.read_bytes),
-        read_write_ps=_each(dram.transfer_ps, workload.read_bytes),
-        read_activations=rows(workload.read_bytes),
-    )
+
+class Planner:
+    """Works out every duration once, in Python integers, and remembers those of kinds that come again."""
+
+    def __init__(self, hardware: Hardware, sizes: SliceSizes) -> None:
+        self.hardware, self.sizes = hardware, sizes
+        self._kinds: OpKinds | None = None
+        self._ops: OpTimes | None = None
+        self._reads: ReadTimes | None = None
+
+    def __call__(self, workload: Workload) -> Plan:
+        """Put a workload's times beside it."""
+        if self._reads is None:
+            self._reads = self._read_times(workload.read_sizes)
+        kinds = workload.kinds
+        if kinds is not self._kinds or self._ops is None:
+            times = self._op_times(kinds.columns)
+        elif len(kinds) == len(self._ops.stream_ps):
+            times = self._ops
+        else:
+            new = self._op_times(OpKind(*(column[len(self._ops.stream_ps) :] for column in kinds.columns)))  # type: ignore[index]
+            pairs = zip(vars(self._ops).values(), vars(new).values(), strict=True)
+            times = OpTimes(*(np.concatenate(pair) for pair in pairs))
+        if self._kinds is None or kinds is self._kinds:
+            self._kinds, self._ops = kinds, times
+        return Plan(workload, times, self._reads)
+
+    def _op_times(self, kinds: Any) -> OpTimes:
+        dram, sram, npu = self.hardware.dram, self.hardware.sram, self.hardware.npu
+        moved = kinds.read_bytes + kinds.write_bytes
+        eighths = (
+            kinds.macs_int8 * npu.work_eighths(8)
+            + kinds.macs_msb * npu.work_eighths(self.sizes.msb_bits)
+            + kinds.macs_full * npu.work_eighths(self.sizes.msb_bits, self.sizes.lsb_bits)
+        )
+        tiles = -(-kinds.read_bytes // sram.tile_bytes)
+        return OpTimes(
+            stream_ps=_each(dram.transfer_ps, moved),
+            first_ps=_each(dram.transfer_ps, np.minimum(moved, sram.tile_bytes)),
+            compute_ps=_each(npu.compute_ps, eighths, tiles, kinds.tokens > 1),
+            eighths=eighths,
+            activations=self._rows(kinds.read_bytes) + self._rows(kinds.write_bytes),
+        )
+
+    def _read_times(self, sizes: IntArray) -> ReadTimes:
+        flash, dram = self.hardware.flash, self.hardware.dram
+        return ReadTimes(
+            lanes=flash.lanes,
+            latency_ps=flash.latency_ps,
+            pipe_ps=_each(flash.pipe_ps, sizes),
+            lane_ps=_each(flash.lane_ps, sizes),
+            write_ps=_each(dram.transfer_ps, sizes),
+            activations=self._rows(sizes),
+        )
+
+    def _rows(self, size_bytes: IntArray) -> IntArray:
+        return -(-size_bytes // self.hardware.dram.row_bytes)
 
 
 def _each(law: Callable[..., int], *columns: NDArray[Any]) -> IntArray:
-    """Apply a law of whole numbers row by row, once per distinct row."""
-    code = np.zeros(len(columns[0]), dtype=np.int64)
-    for column in columns:
-        distinct, which = np.unique(column, return_inverse=True)
-        code = code * max(1, len(distinct)) + which
-    _, first, which = np.unique(code, return_index=True, return_inverse=True)
-    rows = zip(*(column[first].tolist() for column in columns), strict=True)
-    return np.array([law(*row) for row in rows], dtype=np.int64)[which]
+    """Apply a law of whole numbers row by row, once for equal rows."""
+    known: dict[tuple[Any, ...], int] = {}
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return np.array([known[row] if row in known else known.setdefault(row, law(*row)) for row in rows], dtype=np.int64)

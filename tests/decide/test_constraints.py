@@ -8,10 +8,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slicesim.decide import DecodeDemand
-from slicesim.decide.ledger import Ledger
+from slicesim.decide.decode import SLOT
+from slicesim.decide.ledger import Ledger, active, allows, end_token
 from slicesim.policies.constraint import Bias, Budget
 from slicesim.policies.routing import CachePrior
+from slicesim.policies.slices import SliceState
 from tests.kit import EXPERT_BYTES, MSB_BYTES, make_trace, random_trace, run, simulation
+
+
+def select(strategy: CachePrior, logits, resident, stock, spread, strength) -> list[int]:
+    """Call the strategy as the batch loop does, interpreted; return the chosen experts."""
+    state = SliceState.empty(np.ones((1, len(logits), 2), dtype=np.int64), 1)
+    state.resident[::2] = resident
+    slots = np.zeros(len(stock), dtype=SLOT).view(np.recarray)
+    slots.expert = stock
+    chosen = np.zeros(len(logits), dtype=np.bool_)
+    strategy.select(logits, state.slices.view(np.recarray), 0, slots, spread, strength, chosen)
+    return np.flatnonzero(chosen).tolist()
 
 
 def test_cache_prior_by_hand():
@@ -20,10 +33,10 @@ def test_cache_prior_by_hand():
     logits = np.array([3.0, 2.0, 1.5, 1.2, 1.0])
     resident = np.array([False, False, True, True, False])
     stock = np.array([0, 1])
-    assert CachePrior(top_j=1).select(logits, resident, stock, 2.0, 0.5).tolist() == [0, 2]
-    assert CachePrior(top_j=2).select(logits, resident, stock, 2.0, 0.5).tolist() == [0, 1]
-    assert CachePrior(top_j=0).select(logits, resident, stock, 2.0, 1.0).tolist() == [2, 3]
-    assert CachePrior(top_j=0).select(logits, resident, stock, 2.0, 0.0).tolist() == [0, 1]
+    assert select(CachePrior(top_j=1), logits, resident, stock, 2.0, 0.5) == [0, 2]
+    assert select(CachePrior(top_j=2), logits, resident, stock, 2.0, 0.5) == [0, 1]
+    assert select(CachePrior(top_j=0), logits, resident, stock, 2.0, 1.0) == [2, 3]
+    assert select(CachePrior(top_j=0), logits, resident, stock, 2.0, 0.0) == [0, 1]
 
 
 @given(st.integers(0, 10_000), st.floats(0, 1), st.integers(0, 2))
@@ -31,36 +44,44 @@ def test_the_top_j_always_stay(seed, strength, top_j):
     rng = np.random.default_rng(seed)
     logits, resident = rng.normal(size=8), rng.random(8) < 0.5
     stock = np.argsort(-logits)[:3]
-    chosen = CachePrior(top_j=top_j).select(logits, resident, stock, 3.0, strength)
-    assert len(set(chosen.tolist())) == 3
-    assert set(stock[:top_j].tolist()) <= set(chosen.tolist())
+    chosen = select(CachePrior(top_j=top_j), logits, resident, stock, 3.0, strength)
+    assert len(chosen) == 3
+    assert set(stock[:top_j].tolist()) <= set(chosen)
+
+
+def add(ledger: Ledger, misses: int, lookups: int) -> None:
+    """Enter one token's look-ups as the batch loop does."""
+    if active(ledger.book[0]):
+        ledger.book["misses"] += misses
+        ledger.book["lookups"] += lookups
 
 
 def test_bias_rises_while_the_rate_is_above_the_target_and_falls_below():
     """Gain 0.5, target 0.1: a token with 4 misses in 10 lifts lambda by 0.15; then rates of 4 / 20 and 4 / 30."""
-    ledger = Ledger(Bias(target=0.1, start_step=1, gain=0.5, window=3), 0.2)
+    ledger = Ledger.of(Bias(target=0.1, start_step=1, gain=0.5, window=3), 0.2)
     path = []
     for misses in (9, 4, 0, 0, 0, 0):
-        ledger.add(misses, 10)
-        ledger.end_token()
-        path.append(ledger.strength)
+        add(ledger, misses, 10)
+        end_token(ledger.book[0], ledger.window)
+        path.append(float(ledger.book["strength"][0]))
     assert path == pytest.approx(
         [0.2, 0.35, 0.4, 0.4 + 0.5 * (4 / 30 - 0.1), 0.4 + 0.5 * (4 / 30 - 0.2), 0.3666667 - 0.05], abs=1e-3
     )
 
 
 def test_budget_counts_from_the_start_step_of_each_request():
-    ledger = Ledger(Budget(target=0.1, start_step=1), 0.0)
-    assert not ledger.denies_lsb
-    ledger.add(5, 10)
-    ledger.end_token()
+    ledger = Ledger.of(Budget(target=0.1, start_step=1), 0.0)
+    assert not active(ledger.book[0])
+    add(ledger, 5, 10)
+    end_token(ledger.book[0], ledger.window)
+    assert active(ledger.book[0])
     assert ledger.denies_msb
-    assert (ledger.misses, ledger.lookups) == (0, 0)
-    assert ledger.allows(1, 10)
-    assert not ledger.allows(2, 10)
-    ledger.add(1, 10)
+    assert ledger.book[["misses", "lookups"]][0].tolist() == (0, 0)
+    assert allows(ledger.book[0], 1, 10)
+    assert not allows(ledger.book[0], 2, 10)
+    add(ledger, 1, 10)
     ledger.begin_request()
-    assert (ledger.misses, ledger.lookups, ledger.step) == (0, 0, 0)
+    assert ledger.book[["misses", "lookups", "step"]][0].tolist() == (0, 0, 0)
 
 
 def test_a_reachable_target_is_met_by_bias():

@@ -8,28 +8,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slicesim.decide import PrefillDemand
+from slicesim.decide.cache import look_up_all
 from slicesim.policies import LSB, MSB
 from slicesim.policies.slices import SliceState
 from slicesim.policies.warmup import Pcw, PcwTopUp, RandomExperts, RandomSlices
 from tests.kit import EXPERT_BYTES, make_trace, random_trace, run, simulation
 
 SIZES = {MSB: 3, LSB: 2}
+RNG = np.random.default_rng(0)
 
 
 def state(
     experts: int, capacity: int, counts: dict[int, tuple[int, int, float]], resident: dict[int, str]
 ) -> SliceState:
     """One layer; counts: expert -> (selections, critical ones, score sum); resident: expert -> "m" or "ml"."""
-    size = np.tile([SIZES[MSB], SIZES[LSB]], experts).astype(np.int64)
-    slices = SliceState(experts, size, np.zeros(2 * experts, np.int64), capacity, np.random.default_rng(0))
+    slices = SliceState.empty(np.full((1, experts, 2), [SIZES[MSB], SIZES[LSB]]), capacity)
     for expert, (selections, critical, score) in counts.items():
         slices.prompt_count[2 * expert : 2 * expert + 2] = selections, critical
         slices.prompt_score[2 * expert : 2 * expert + 2] = score
     for expert, kinds in resident.items():
-        for kind in range(len(kinds)):
-            slices.insert(2 * expert + kind)
-            slices.touch(2 * expert + kind, 0.1)
-    slices.priority = slices.rng.random(2 * experts)
+        entries = 2 * expert + np.arange(len(kinds))
+        look_up_all(slices.slices, slices.caches, slices.clock, entries, np.full(len(kinds), 0.1))
+    slices.priority[:] = RNG.random(2 * experts)
     return slices
 
 
@@ -64,7 +64,7 @@ def test_random_subsets_fit_and_hold_no_orphan(seed, capacity):
     rng = np.random.default_rng(seed)
     counts = {expert: (int(rng.integers(1, 9)), 1, 1.0) for expert in range(0, 12, 2)}
     slices = state(12, capacity, counts, dict.fromkeys(range(12), "ml"))
-    slices.priority = rng.random(24)
+    slices.priority[:] = rng.random(24)
     for warmup in (RandomExperts(), RandomSlices()):
         keep = warmup.hand_over(slices).keep
         assert slices.size_bytes[keep].sum() <= capacity
@@ -77,7 +77,7 @@ def test_random_draws_every_expert_alike():
     slices = state(6, 15, dict.fromkeys(range(6), (1, 1, 1.0)), dict.fromkeys(range(6), "ml"))
     stays = np.zeros(6)
     for _ in range(2000):
-        slices.priority = slices.rng.random(12)
+        slices.priority[:] = RNG.random(12)
         stays[np.unique(RandomExperts().hand_over(slices).keep // 2)] += 1
     assert stays / 2000 == pytest.approx(0.5, abs=0.06)
 
