@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slicesim.compiled import jit
 from slicesim.decide.demand import (
     DROPPED,
+    LSB_AHEAD,
     LSB_DENIED,
     LSB_FETCHED,
     LSB_HIT,
     LSB_REQUESTED,
+    MSB_AHEAD,
     MSB_FETCHED,
     MSB_HIT,
     REROUTED,
@@ -25,12 +28,12 @@ from slicesim.decide.demand import (
     Demand,
     PrefillDemand,
     SliceSizes,
-    has,
 )
 from slicesim.hardware import Hardware
 from slicesim.quality import GateMass
 from slicesim.schedule import Plan, StepTimes, Timeline
-from slicesim.schedule.workload import EXPERT
+from slicesim.schedule.timeline import sum_by_step
+from slicesim.schedule.workload import EXPERT, NON_EXPERT
 from slicesim.trace import DECODE, PREFILL
 
 Columns = dict[str, NDArray[Any]]
@@ -72,37 +75,56 @@ def _identity(demand: Demand) -> Columns:
     }
 
 
+#: Counts of slices, in the order of ``_count``'s columns.
+COUNTS = (
+    "msb_requests", "lsb_requests", "msb_hits", "lsb_hits", "msb_misses", "lsb_misses", "degraded", "substituted",
+    "dropped", "rerouted", "msb_ahead_hits", "lsb_ahead_hits", "lookup_bytes", "missed_bytes",
+)  # fmt: skip
+
+
 def _counts(demand: Demand, sizes: SliceSizes) -> Columns:
     """Count slices. A substitute's request stands beside the denied one, so requests = look-ups + denied."""
     if isinstance(demand, DecodeDemand):
-        outcome = demand.outcome
-        msb_bytes, lsb_bytes = sizes.msb_bytes[None, :, None], sizes.lsb_bytes[None, :, None]
+        outcome, msb_bytes, lsb_bytes = demand.outcome, sizes.msb_bytes, sizes.lsb_bytes
+        ahead = demand.prefetched
     else:
-        outcome = demand.outcome[None, None, :]
-        msb_bytes, lsb_bytes = (size[demand.layer][None, None, :] for size in (sizes.msb_bytes, sizes.lsb_bytes))
-
-    def count(*bits: int) -> NDArray[np.int64]:
-        return np.asarray(has(outcome, *bits).sum(axis=(1, 2)), dtype=np.int64)
-
-    def size(msb_bits: tuple[int, ...], lsb_bits: tuple[int, ...]) -> NDArray[np.int64]:
-        return np.asarray((has(outcome, *msb_bits) * msb_bytes + has(outcome, *lsb_bits) * lsb_bytes).sum(axis=(1, 2)))
-
-    every = np.full(len(outcome), outcome.shape[1] * outcome.shape[2], dtype=np.int64)
+        outcome = demand.outcome[None, :, None]
+        msb_bytes, lsb_bytes = sizes.msb_bytes[demand.layer], sizes.lsb_bytes[demand.layer]
+        ahead = np.zeros((1, 0, 0), dtype=np.int32)
+    total = np.zeros((len(outcome), len(COUNTS)), dtype=np.int64)
+    _count(outcome, msb_bytes, lsb_bytes, total)
     return {
-        "msb_requests": every + count(SUBSTITUTED),
-        "lsb_requests": count(LSB_REQUESTED),
-        "msb_hits": count(MSB_HIT),
-        "lsb_hits": count(LSB_HIT),
-        "msb_misses": count(MSB_FETCHED),
-        "lsb_misses": count(LSB_FETCHED),
-        "degraded": count(LSB_DENIED),
-        "substituted": count(SUBSTITUTED),
-        "dropped": count(DROPPED),
-        "rerouted": count(REROUTED),
-        "lookup_bytes": size((MSB_HIT, MSB_FETCHED), (LSB_HIT, LSB_FETCHED)),
-        "missed_bytes": size((MSB_FETCHED,), (LSB_FETCHED,)),
+        **dict(zip(COUNTS, total.T, strict=True)),
+        "prefetched": np.asarray((ahead >= 0).sum(axis=(1, 2)), dtype=np.int64),
         "topup_bytes": _topup_bytes(demand, sizes),
     }
+
+
+@jit
+def _count(outcome, msb_bytes, lsb_bytes, total):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Enter COUNTS of every step; outcome: [steps, layers or rows, slots], sizes: [layers or rows]."""
+    for step in range(len(outcome)):
+        row = total[step]
+        for place in range(outcome.shape[1]):
+            for slot in range(outcome.shape[2]):
+                what = np.int64(outcome[step, place, slot])
+                msb_hit, msb_miss = what & MSB_HIT != 0, what & MSB_FETCHED != 0
+                lsb_hit, lsb_miss = what & LSB_HIT != 0, what & LSB_FETCHED != 0
+                substituted = what & SUBSTITUTED != 0
+                row[0] += 1 + substituted
+                row[1] += what & LSB_REQUESTED != 0
+                row[2] += msb_hit
+                row[3] += lsb_hit
+                row[4] += msb_miss
+                row[5] += lsb_miss
+                row[6] += what & LSB_DENIED != 0
+                row[7] += substituted
+                row[8] += what & DROPPED != 0
+                row[9] += what & REROUTED != 0
+                row[10] += what & MSB_AHEAD != 0
+                row[11] += what & LSB_AHEAD != 0
+                row[12] += (msb_hit + msb_miss) * msb_bytes[place] + (lsb_hit + lsb_miss) * lsb_bytes[place]
+                row[13] += msb_miss * msb_bytes[place] + lsb_miss * lsb_bytes[place]
 
 
 def _topup_bytes(demand: Demand, sizes: SliceSizes) -> NDArray[np.int64]:
@@ -112,33 +134,23 @@ def _topup_bytes(demand: Demand, sizes: SliceSizes) -> NDArray[np.int64]:
     return np.array([size.sum()], dtype=np.int64)
 
 
+#: What operations ask of the tiers, by cause.
+AMOUNTS = ("dram_read_bytes", "dram_write_bytes", "activations", "mac_eighths", "dequantised_weights")
+
+
 def _amounts(plan: Plan) -> Columns:
     """Bytes, row activations and work per step, for experts and for all else."""
-    work = plan.workload
-    ops, reads = work.step_of_op(), work.step_of_read()
-    is_expert = work.op_cause == EXPERT
-
-    def total(step: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
-        result = np.zeros(work.steps, dtype=np.int64)
-        np.add.at(result, step, values)
-        return result
-
-    columns: Columns = {
-        "flash_read_bytes": total(reads, work.read_bytes),
-        "flash_reads": total(reads, np.ones_like(work.read_bytes)),
-        "fill_activations": total(reads, plan.read_activations),
-        "fill_bytes": total(reads, work.read_bytes),
-    }
-    for cause, chosen in (("expert", is_expert), ("non_expert", ~is_expert)):
-        for name, values in (
-            ("dram_read_bytes", work.op_read_bytes),
-            ("dram_write_bytes", work.op_write_bytes),
-            ("activations", plan.op_activations),
-            ("mac_eighths", plan.op_eighths),
-            ("dequantised_weights", work.op_weights),
-        ):
-            columns[f"{cause}_{name}"] = total(ops, np.where(chosen, values, 0))
-    return columns
+    work, kinds = plan.workload, plan.workload.kinds.columns
+    columns: Columns = {}
+    per_read = np.stack((work.read_sizes.reshape(-1), np.ones(work.read_sizes.size, np.int64), plan.reads.activations))
+    read_bytes, reads, activations = sum_by_step(work.step_read(), work.read_kind, per_read.T).T
+    columns |= {"flash_read_bytes": read_bytes, "flash_reads": reads}
+    columns |= {"fill_activations": activations, "fill_bytes": read_bytes}
+    per_op = np.stack((kinds.read_bytes, kinds.write_bytes, plan.ops.activations, plan.ops.eighths, kinds.weights))
+    by_cause = np.concatenate((per_op * (kinds.cause == EXPERT), per_op * (kinds.cause == NON_EXPERT)))
+    totals = sum_by_step(work.step_op(), work.op_kind, by_cause.T).T
+    names = [f"{cause}_{name}" for cause in ("expert", "non_expert") for name in AMOUNTS]
+    return columns | dict(zip(names, totals, strict=True))
 
 
 def _energy(amounts: Columns, elapsed_ps: NDArray[np.int64], hardware: Hardware) -> Columns:

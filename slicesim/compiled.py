@@ -25,7 +25,9 @@ from slicesim.version import __version__
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_ROOMS = ("decide", "schedule", "policies", "curves")
+COMPILING = "slicesim: compiling; later runs load the result from disk\n"
+
+_ROOMS = (".", "decide", "schedule", "policies", "curves", "quality")
 
 
 def jit(function: Function) -> Function:
@@ -55,7 +57,8 @@ def rule(strategy: Any, *methods: str) -> Any:
     name = "__".join((f"Rule_{cls.__name__}_{hashlib.sha256(text.encode()).hexdigest()[:16]}", *fields))
     kind = globals().get(name) or __getattr__(name)
     for method in methods:
-        setattr(kind, f"compiled_{method}", staticmethod(register_jitable(getattr(cls, method))))
+        if not hasattr(kind, f"compiled_{method}"):
+            setattr(kind, f"compiled_{method}", staticmethod(register_jitable(getattr(cls, method))))
     return kind(*(getattr(strategy, field) for field in fields))
 
 
@@ -101,7 +104,7 @@ class _Notice(event.Listener):
     def on_start(self, event: Any) -> None:
         if not self.said:
             self.said = True
-            print("slicesim: compiling; later runs load the result from disk", file=sys.stderr)
+            sys.stderr.write(COMPILING)
 
     def on_end(self, event: Any) -> None:
         """Nothing to say."""

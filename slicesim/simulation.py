@@ -24,7 +24,7 @@ from slicesim.models import ModelGeometry, int8_bytes, load_model
 from slicesim.policies import Policy, build_policy
 from slicesim.quality import GateMass
 from slicesim.scenario import Scenario
-from slicesim.schedule import Plan, ReferenceEngine, Shapes, Timeline, build_plan, build_workload
+from slicesim.schedule import Lowering, Plan, Planner, Shapes, Timeline, engine
 from slicesim.trace import Trace, load_trace
 from slicesim.version import __version__
 
@@ -145,18 +145,21 @@ class Simulation:
 
     def tables(self) -> Iterator[tuple[Demand, Plan, Timeline]]:
         """Yield each demand table with its plan and timeline, on one clock."""
-        engine = ReferenceEngine(self.scenario.settings.schedule.overlap)
-        shapes = Shapes(self.model, self.sizes, self.trace.header.layers)
+        schedule = self.scenario.settings.schedule
+        clock = engine(schedule.engine, schedule.overlap)
+        lower = Lowering(Shapes(self.model, self.sizes, self.trace.header.layers))
+        planner = Planner(self.hardware, self.sizes)
         for demand in decide(self.request()):
             try:
-                plan = build_plan(build_workload(demand, shapes), self.hardware, self.sizes)
-                timeline = engine.run(plan)
+                plan = planner(lower(demand))
+                timeline = clock.run(plan)
             except OverflowError:
                 raise UserError(
                     "the simulated time passes 2^63 ps (107 days): look at device.flash and device.dram, "
                     "bandwidth_gbs and latency_us"
                 ) from None
             yield demand, plan, timeline
+        clock.finish()
 
     def describe(self) -> dict[str, Any]:
         """Return the head of the summary: version, resolved scenario, trace."""

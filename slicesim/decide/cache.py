@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from slicesim.policies.slices import MSB, IntArray, SliceState
 from slicesim.policies.warmup import Warmup
 
 Score = Callable[[IntArray], Keys]
+
+_OWN_CODE = str(Path(__file__).parents[1])
 
 
 # ruff: noqa: ANN001, ANN202
@@ -38,12 +41,14 @@ def touch(slices, clock, entry, gate):  # type: ignore[no-untyped-def]
     slices[entry].count += 1
     slices[entry].count_since_insert += 1
     slices[entry].gate_mass += gate
+    slices[entry].ahead = False
 
 
 @jit
 def drop(slices, caches, entry):  # type: ignore[no-untyped-def]
     """Take one resident slice out; its LSB, where it has one, is the caller's business."""
     slices[entry].resident = False
+    slices[entry].ahead = False
     caches[slices[entry].group].used_bytes -= slices[entry].size_bytes
 
 
@@ -117,7 +122,8 @@ def guarded(strategy: object, score: Score) -> Score:
         try:
             keys = score(entries)
         except (Exception, SystemExit) as error:
-            frame = traceback.extract_tb(error.__traceback__)[-1]
+            frames = traceback.extract_tb(error.__traceback__)
+            frame = next((f for f in reversed(frames) if not f.filename.startswith(_OWN_CODE)), frames[-1])
             place = f"{frame.filename}:{frame.lineno}"
             raise UserError(f"{name} failed at {place}: {type(error).__name__}: {error}") from None
         keys = keys if isinstance(keys, tuple) else (keys,)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from slicesim.decide.ledger import Ledger
 from slicesim.decide.order import Order, Outside, Queues, order_of, rebuild_order
 from slicesim.decide.prefill import PromptCounts, stream_prompt
 from slicesim.errors import UserError
-from slicesim.policies import LSB, MSB, Policy, SliceState
+from slicesim.policies import LSB, MSB, Policy, Prefetch, SliceState
 from slicesim.policies.eviction import Eviction
 from slicesim.policies.slices import FloatArray, IntArray
 from slicesim.trace.split import Segment, segments
@@ -63,6 +64,10 @@ class Decision:
         self.spreads = np.zeros(self.layers, dtype=SPREAD)
         self.ledger = Ledger.of(policy.constraint, policy.routing.first_strength)
         self.slots = (np.zeros(header.top_k, dtype=SLOT), np.zeros(self.experts, dtype=np.bool_))
+        self.prefetch = _prefetch(policy.prefetch, self.layers, self.experts, header.top_k)
+        depth, objects = policy.prefetch.layers_ahead, 1 + bool(request.sizes.lsb_bits)
+        least = int(self.state.size_bytes[self.state.size_bytes > 0].min())
+        self.most_prefetches = min(depth * objects * self.experts, self.prefetch.budget_bytes // least) if depth else 0
         self.routing = rule(policy.routing, "select")
         self.order, self.eviction = _order(self.state, policy.eviction)
         self.score = eviction_score(self.state, policy.eviction)
@@ -96,6 +101,7 @@ class Decision:
 
     def _begin_request(self) -> None:
         self.ledger.begin_request()
+        self.prefetch.before["expert"] = -1
         if self.request.reset_each_request:
             evict_all(self.state.slices, self.state.caches, np.flatnonzero(self.state.resident))
             rebuild_order(self.order, self.eviction, self.state)
@@ -114,7 +120,7 @@ class Decision:
 
     def _decode(self, block: TraceBlock, first_position: int) -> DecodeDemand:
         context = first_position + 1 + np.arange(len(block), dtype=np.int64)
-        demand = DecodeDemand.empty(block.request, block.token, context, block.ids.shape)
+        demand = DecodeDemand.empty(block.request, block.token, context, block.ids.shape, self.most_prefetches)
         tokens = self._tokens(block)
         batches, done = len(block) * self.layers, 0
         while done < batches:
@@ -126,7 +132,7 @@ class Decision:
     def _serve(self, first: int, tokens: Tokens, demand: DecodeDemand) -> int:
         policy, state = self.request.policy, self.state
         cache = (state.slices, state.caches, state.clock, self.order, self.eviction)
-        fixed = (self.routing, self.spreads, *self.ledger, self.future, *self.slots)
+        fixed = (self.routing, self.spreads, *self.ledger, self.future, *self.slots, *self.prefetch)
         try:
             return serve(first, tokens, policy.fetch.lsb, *cache, *fixed, demand)
         except (ArithmeticError, ValueError) as error:  # what compiled code of a user may raise
@@ -176,6 +182,23 @@ class Decision:
             yield from (_one_batch(prompt.entries(layer, policy)) for layer in range(self.layers))
 
 
+class LookAhead(NamedTuple):
+    """What prefetching keeps: rule of the strategy, the last token's slots, scratch, and its bounds (see ``serve``)."""
+
+    rule: object
+    before: NDArray[Any]
+    points: FloatArray
+    depth: int
+    budget_bytes: int
+
+
+def _prefetch(strategy: Prefetch, layers: int, experts: int, top_k: int) -> LookAhead:
+    before = np.zeros((layers, top_k), dtype=SLOT)
+    before["expert"] = -1
+    budget_bytes = round(strategy.budget_mb * 1e6)
+    return LookAhead(rule(strategy, "guess"), before, np.zeros((experts, 2)), strategy.layers_ahead, budget_bytes)
+
+
 def _one_batch(entries: IntArray) -> tuple[IntArray, IntArray]:
     return entries, np.array([len(entries)])
 
@@ -193,8 +216,10 @@ def gate_scores(logits: NDArray[np.float32], stock: NDArray[np.int32], renormali
 
 def _order(state: SliceState, eviction: Eviction) -> tuple[Order, object]:
     """Return the strategy as the batch loop wants it: compiled where it can be, else left to Python."""
-    outside = Outside(0)
-    if type(eviction).score is not Eviction.score:
+    outside, cls = Outside(0), type(eviction)
+    if cls.score is Eviction.score and cls.key is Eviction.key:
+        raise UserError(f"{cls.__name__} must define key(entry, now) or score(state, entries)")
+    if cls.score is not Eviction.score:
         return outside, outside
     order = order_of(state, eviction)
     compiled = outside if isinstance(order, Queues) else rule(eviction, "key", "tie")  # queues ask for no key

@@ -15,10 +15,12 @@ from slicesim.compiled import jit, overload
 from slicesim.decide.cache import insert, touch
 from slicesim.decide.demand import (
     DROPPED,
+    LSB_AHEAD,
     LSB_DENIED,
     LSB_FETCHED,
     LSB_HIT,
     LSB_REQUESTED,
+    MSB_AHEAD,
     MSB_FETCHED,
     MSB_HIT,
     REROUTED,
@@ -27,6 +29,7 @@ from slicesim.decide.demand import (
 from slicesim.decide.future import advance
 from slicesim.decide.ledger import active, allows, end_token
 from slicesim.decide.order import make_room, settle
+from slicesim.policies.slices import LSB
 
 
 class Tokens(NamedTuple):
@@ -76,15 +79,27 @@ def _select(self, logits, slices, base, slots, spread, strength, chosen):  # typ
     )
 
 
+def guess(self, tokens, token, layer, before, points):  # type: ignore[no-untyped-def]
+    """Give points to the slices that the prefetch strategy would read ahead."""
+
+
+@overload(guess)
+def _guess(self, tokens, token, layer, before, points):  # type: ignore[no-untyped-def]
+    own = self.instance_class.compiled_guess
+    return lambda self, tokens, token, layer, before, points: own(self, tokens, token, layer, before, points)
+
+
 @jit
 def serve(  # type: ignore[no-untyped-def]  # noqa: PLR0913
     first, tokens, fetches_lsb, slices, caches, clock, order, rule, routing, spreads, book, window, future, slots,
-    chosen, out,
+    chosen, prefetch, before, points, depth, budget_bytes, out,
 ):  # fmt: skip
     """Serve batches from number ``first`` on; return the next one's number.
 
     tokens: Tokens; order, rule: who leaves, by which strategy; routing: rule of the routing strategy; spreads: SPREAD
-    [layers]; book, window: of the Ledger; future: Future; chosen: bool [experts], scratch; out: DecodeDemand.
+    [layers]; book, window: of the Ledger; future: Future; chosen: bool [experts], scratch; prefetch: rule of the
+    prefetch strategy; before: SLOT [layers, top_k] of the last token; points: [experts, 2], scratch; depth: layers
+    looked ahead; budget_bytes: of prefetches in a batch; out: DecodeDemand.
     It stops early where Python must make room: the batch before the returned one has overfilled the cache.
     """
     count, layers, top_k = tokens.ids.shape
@@ -121,10 +136,24 @@ def serve(  # type: ignore[no-untyped-def]  # noqa: PLR0913
             if outcome & (LSB_HIT | LSB_FETCHED):  # stamped just before its MSB
                 _use(slices, caches, clock, entry + 1, outcome & LSB_FETCHED, slot.gate)
             _use(slices, caches, clock, entry, outcome & MSB_FETCHED, slot.gate)
-        cache = slices[base].group
+        last = min(layer + depth, layers - 1)
+        if depth > 0:
+            _read_ahead(
+                prefetch, tokens, token, layer, last, before, points, slices, caches, clock, begun, budget_bytes,
+                out.prefetched[token, layer],
+            )  # fmt: skip
+            for index in range(top_k):
+                before[layer, index] = slots[index]
         done = True
-        if caches[cache].used_bytes > caches[cache].capacity_bytes:
-            done = make_room(order, rule, slices, caches, clock[0], cache, begun)
+        for place in range(layer, last + 1):
+            cache = slices[len(slices) // layers * place].group
+            if caches[cache].used_bytes > caches[cache].capacity_bytes:
+                done = make_room(order, rule, slices, caches, clock[0], cache, begun)
+        for entry in out.prefetched[token, layer]:
+            if entry >= 0:
+                settle(order, rule, slices, clock[0], entry, True)
+                if slices[entry].kind == LSB:
+                    settle(order, rule, slices, clock[0], entry - 1, False)
         for slot in slots:
             outcome = slot.outcome
             if not outcome & DROPPED:
@@ -145,6 +174,55 @@ def _use(slices, caches, clock, entry, fetched, gate):  # type: ignore[no-untype
     if fetched:
         insert(slices, caches, clock, entry)
     touch(slices, clock, entry, gate)
+
+
+@jit
+def _read_ahead(  # type: ignore[no-untyped-def]  # noqa: PLR0913
+    prefetch, tokens, token, layer, last, before, points, slices, caches, clock, begun, budget_bytes, out
+):
+    """Insert the best-guessed missing slices of the coming layers, as far as budget and unprotected room allow."""
+    count, left = 0, budget_bytes
+    experts = len(points)
+    for target in range(layer + 1, last + 1):
+        base = 2 * experts * target
+        cache = slices[base].group
+        room = caches[cache].capacity_bytes - _bytes_since(slices, 2 * experts * layer, base, cache, begun)
+        points[:, :] = 0.0
+        guess(prefetch, tokens, token, target, before, points)
+        while count < len(out):
+            best, best_points = -1, 0.0
+            for expert in range(experts):
+                for kind in range(2):  # an LSB follows its MSB
+                    if points[expert, kind] > best_points and (kind == 0 or slices[base + 2 * expert].resident):
+                        best, best_points = 2 * expert + kind, points[expert, kind]
+            if best < 0:
+                break
+            points[best // 2, best % 2] = 0.0
+            entry = base + best
+            size = slices[entry].size_bytes
+            kept = size
+            if best % 2 == LSB and slices[entry - 1].last_use <= begun:  # its MSB is to stay with it
+                kept += slices[entry - 1].size_bytes
+            if slices[entry].resident or size == 0 or size > left or kept > room:
+                continue
+            left, room = left - size, room - kept
+            insert(slices, caches, clock, entry)
+            slices[entry].ahead = True
+            for stamped in range(entry, base + 2 * (best // 2) - 1, -1):
+                clock[0] += 1
+                slices[stamped].last_use = clock[0]
+            out[count] = entry
+            count += 1
+
+
+@jit
+def _bytes_since(slices, first, stop, cache, begun):  # type: ignore[no-untyped-def]
+    """Bytes of one cache's slices, among some, that the batch in hand has stamped."""
+    total = 0
+    for entry in range(first, stop):
+        if slices[entry].last_use > begun and slices[entry].group == cache and slices[entry].resident:
+            total += slices[entry].size_bytes
+    return total
 
 
 @jit
@@ -229,13 +307,18 @@ def _look_up(slots, slices, base, fetches_lsb):  # type: ignore[no-untyped-def]
     """Judge every request against what is resident now, before anything moves."""
     for slot in slots:
         entry = base + 2 * slot.expert
-        outcome = MSB_HIT if slices[entry].resident else MSB_FETCHED
+        outcome = _hit(slices, entry, MSB_HIT, MSB_AHEAD) if slices[entry].resident else MSB_FETCHED
         if slot.critical:
             if slices[entry + 1].resident:
-                outcome |= LSB_REQUESTED | LSB_HIT
+                outcome |= LSB_REQUESTED | _hit(slices, entry + 1, LSB_HIT, LSB_AHEAD)
             else:
                 outcome |= LSB_REQUESTED | (LSB_FETCHED if fetches_lsb else LSB_DENIED)
         slot.outcome |= outcome
+
+
+@jit
+def _hit(slices, entry, hit, ahead):  # type: ignore[no-untyped-def]
+    return hit | ahead if slices[entry].ahead else hit
 
 
 @jit
@@ -288,9 +371,11 @@ def _replace(slots, index, tokens, token, layer, slices, base):  # type: ignore[
         return
     slot.expert = best
     slot.gate = tokens.all_scores[token, layer, best]
-    slot.outcome = kept | SUBSTITUTED | MSB_HIT
+    entry = base + 2 * best
+    slot.outcome = kept | SUBSTITUTED | _hit(slices, entry, MSB_HIT, MSB_AHEAD)
     if not kept & LSB_DENIED and tokens.all_critical[token, layer, best]:
-        slot.outcome |= LSB_REQUESTED | (LSB_HIT if slices[base + 2 * best + 1].resident else LSB_DENIED)
+        lsb = _hit(slices, entry + 1, LSB_HIT, LSB_AHEAD) if slices[entry + 1].resident else LSB_DENIED
+        slot.outcome |= LSB_REQUESTED | lsb
 
 
 @jit

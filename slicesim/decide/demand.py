@@ -17,6 +17,8 @@ LSB_DENIED = 32
 DROPPED = 64
 SUBSTITUTED = 128
 REROUTED = 256
+MSB_AHEAD = 512  # hit, at the first look-up since a prefetch brought it
+LSB_AHEAD = 1024
 
 
 class SliceSizes(NamedTuple):
@@ -37,7 +39,8 @@ class DecodeDemand(NamedTuple):
     request, token, context: int64 [tokens] (context: tokens in the KV cache, this one included);
     expert: int32, outcome: uint16, gate, served_gate: float64, all [tokens, layers, top_k]: gate is the score of the
     slot's original expert, served_gate that of the expert that runs; resident_bytes: int64 [tokens, layers] after each
-    batch; strength: float64 [tokens], lambda of cache-aware routing; step: int64 [tokens], decode step in the request.
+    batch; strength: float64 [tokens], lambda of cache-aware routing; step: int64 [tokens], decode step in the request;
+    prefetched: int32 [tokens, layers, most prefetches of a batch], slices (entries of SliceState) in order, then -1.
     """
 
     request: NDArray[np.int64]
@@ -50,10 +53,16 @@ class DecodeDemand(NamedTuple):
     resident_bytes: NDArray[np.int64]
     strength: NDArray[np.float64]
     step: NDArray[np.int64]
+    prefetched: NDArray[np.int32]
 
     @classmethod
     def empty(
-        cls, request: NDArray[np.int64], token: NDArray[np.int64], context: NDArray[np.int64], shape: tuple[int, ...]
+        cls,
+        request: NDArray[np.int64],
+        token: NDArray[np.int64],
+        context: NDArray[np.int64],
+        shape: tuple[int, ...],
+        most_prefetches: int,
     ) -> DecodeDemand:
         """Return a table to be filled in. shape: (tokens, layers, top_k)."""
         return cls(
@@ -67,6 +76,7 @@ class DecodeDemand(NamedTuple):
             resident_bytes=np.empty(shape[:2], dtype=np.int64),
             strength=np.empty(shape[0]),
             step=np.empty(shape[0], dtype=np.int64),
+            prefetched=np.full((*shape[:2], most_prefetches), -1, dtype=np.int32),
         )
 
 
@@ -75,7 +85,7 @@ class PrefillDemand(NamedTuple):
 
     layer (index), expert, tokens, full_tokens (those that use the LSB too): int64 [rows]; outcome: uint16
     [rows]; gate_mass, full_mass: float64 [rows], sums of gate scores over tokens and full_tokens; topup_layer,
-    topup_is_lsb: one entry per slice read at the hand-over; resident_bytes: after the hand-over.
+    topup_expert, topup_is_lsb: one entry per slice read at the hand-over; resident_bytes: after the hand-over.
     """
 
     request: int
@@ -88,6 +98,7 @@ class PrefillDemand(NamedTuple):
     gate_mass: NDArray[np.float64]
     full_mass: NDArray[np.float64]
     topup_layer: NDArray[np.int64]
+    topup_expert: NDArray[np.int64]
     topup_is_lsb: NDArray[np.bool_]
     resident_bytes: int
 

@@ -104,6 +104,7 @@ def stream_prompt(
         gate_mass=prompt.gate_mass[layer_of_row, expert],
         full_mass=full_mass[layer_of_row, expert],
         topup_layer=state.layer[topup],
+        topup_expert=topup // 2 % state.experts,
         topup_is_lsb=state.kind[topup] == LSB,
         resident_bytes=int(state.used_bytes.sum()),
     )

@@ -32,7 +32,7 @@ class Eviction(Strategy):
 
     def key(self, entry: Any, now: int) -> float:
         """Return a number for one slice; the smallest leaves first."""
-        raise NotImplementedError(f"{type(self).__name__} must define key(entry, now) or score(state, entries)")
+        raise NotImplementedError
 
     def tie(self, entry: Any) -> int:
         """Return what decides between equal keys, before the entry number."""

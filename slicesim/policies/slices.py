@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,7 @@ SLICE = np.dtype(
         ("group", np.int32),
         ("kind", np.int8),
         ("resident", np.bool_),
+        ("ahead", np.bool_),
     ],
     align=True,
 )
@@ -45,12 +47,13 @@ SLICE = np.dtype(
 CACHE = np.dtype([("used_bytes", np.int64), ("capacity_bytes", np.int64)])
 
 
-class SliceState(NamedTuple):
+@dataclass(frozen=True)
+class SliceState:
     """All slices as records. Entry ``(layer * experts + expert) * 2 + kind`` is one slice; layers count from 0.
 
     Fields, each also a column of this object. Fixed: ``size_bytes``, ``number`` (the entry itself), ``layer``,
     ``kind``, ``group`` (the cache that holds it: one, or one per layer).
-    Changing: ``resident``; ``last_use`` and ``inserted`` (stamps that rise with every look-up, -1 for never);
+    Changing: ``resident``; ``ahead`` (read ahead of its request, and not looked up since); ``last_use`` and ``inserted`` (stamps that rise with every look-up, -1 for never);
     ``count`` (look-ups ever) and ``count_since_insert``; ``gate_mass`` (sum of gate scores looked up with).
     Of the running request's prompt: ``prompt_count`` (selections of an MSB, critical selections of an LSB) and
     ``prompt_score`` (sum of gate scores). Offline, where a strategy asks for them: ``next_use`` (batch number of
@@ -84,7 +87,7 @@ class SliceState(NamedTuple):
         """Return a field of all slices as a column."""
         if name in SLICE.fields:  # type: ignore[operator]
             return self.slices[name]  # type: ignore[no-any-return]
-        raise AttributeError(name)
+        raise AttributeError(f"slices have no field {name!r}")
 
     @property
     def used_bytes(self) -> IntArray:

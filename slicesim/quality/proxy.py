@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicesim.amat import gaussian_error
+from slicesim.compiled import jit
 from slicesim.decide.demand import (
     DROPPED,
     LSB_FETCHED,
@@ -17,7 +18,6 @@ from slicesim.decide.demand import (
     DecodeDemand,
     Demand,
     SliceSizes,
-    has,
 )
 from slicesim.scenario.schema import Amat
 
@@ -55,11 +55,23 @@ class GateMass:
 
 
 def _decode(demand: DecodeDemand, whole_is_high: bool) -> tuple[FloatArray, ...]:
-    def mass(where: NDArray[np.bool_]) -> FloatArray:
-        return np.asarray(np.where(where, demand.gate, 0.0).sum(axis=(1, 2)))
+    masses = np.zeros((len(demand.gate), 5))
+    _add_up(demand.outcome, demand.gate, whole_is_high, masses)
+    return tuple(masses.T)
 
-    dropped = has(demand.outcome, DROPPED)
-    replaced = has(demand.outcome, SUBSTITUTED, REROUTED) & ~dropped
-    stock = ~dropped & ~replaced
-    full = has(demand.outcome, LSB_HIT, LSB_FETCHED) | whole_is_high
-    return demand.gate.sum(axis=(1, 2)), mass(stock & full), mass(stock & ~full), mass(replaced), mass(dropped)
+
+@jit
+def _add_up(outcome, gate, whole_is_high, masses):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Sum gates by step: all, high, low, replaced, dropped."""
+    for step in range(len(outcome)):
+        for layer in range(outcome.shape[1]):
+            for slot in range(outcome.shape[2]):
+                what = outcome[step, layer, slot]
+                if what & DROPPED:
+                    kind = 4
+                elif what & (SUBSTITUTED | REROUTED):
+                    kind = 3
+                else:
+                    kind = 1 if whole_is_high or what & (LSB_HIT | LSB_FETCHED) else 2
+                masses[step, 0] += gate[step, layer, slot]
+                masses[step, kind] += gate[step, layer, slot]

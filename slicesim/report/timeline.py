@@ -12,7 +12,7 @@ import pandas as pd
 
 from slicesim.decide import DecodeDemand, Demand
 from slicesim.schedule import Plan, Timeline
-from slicesim.schedule.workload import NO_OP
+from slicesim.schedule.workload import NO_OP, PREFETCH
 
 Part = tuple[Demand, Plan, Timeline, int]
 PROCESS = 1
@@ -84,8 +84,8 @@ def _operations(plan: Plan, timeline: Timeline, names: list[str], steps: int) ->
     work = plan.workload
     step_of_op = work.step_of_op()
     columns = (
-        step_of_op, work.op_layer, work.op_expert, timeline.op_ready, timeline.op_request,
-        timeline.op_grant, timeline.op_end, plan.op_stream_ps,
+        step_of_op, work.layer_of_op(), work.op_expert, timeline.op_ready(plan), timeline.op_request,
+        timeline.op_grant, timeline.op_end, plan.ops.stream_ps[work.op_kind],
     )  # fmt: skip
     for step, layer, expert, ready, request, grant, end, stream in zip(*(c.tolist() for c in columns), strict=True):
         if step >= steps:
@@ -101,19 +101,20 @@ def _operations(plan: Plan, timeline: Timeline, names: list[str], steps: int) ->
 
 def _reads(plan: Plan, timeline: Timeline, names: list[str], steps: int) -> Iterator[Event]:
     work = plan.workload
+    layer, is_lsb = work.slice_of_read()
     waits = work.read_op != NO_OP
-    layer = np.where(waits, work.op_layer[work.read_op], -1)
-    expert = np.where(waits, work.op_expert[work.read_op], -1)
+    why = np.where(waits, "", np.where(work.read_priority == PREFETCH, "prefetch ", "top-up "))
     columns = (
-        work.step_of_read(), layer, expert, work.read_is_lsb, timeline.read_lane, timeline.read_start,
-        timeline.read_pipe, timeline.read_end, timeline.read_write, timeline.read_usable, plan.read_pipe_ps,
+        work.step_of_read(), layer, work.read_expert, is_lsb, why, timeline.read_lane,
+        timeline.read_start, timeline.read_pipe, timeline.read_end, timeline.read_write, timeline.read_usable,
+        plan.reads.pipe_ps[work.read_kind],
     )  # fmt: skip
-    for step, lay, exp, is_lsb, lane, start, pipe, end, write, usable, pipe_ps in zip(
+    for step, lay, exp, lsb, label, lane, start, pipe, end, write, usable, pipe_ps in zip(
         *(c.tolist() for c in columns), strict=True
     ):
         if step >= steps:
             return
-        name = f"L{lay} expert {exp} {'LSB' if is_lsb else 'MSB'}" if lay >= 0 else "top-up"
+        name = f"{label}L{lay} expert {exp} {'LSB' if lsb else 'MSB'}"
         yield Event(f"flash lane {lane}", name, start, end - start, names[step])
         yield Event("flash pipe", name, pipe, pipe_ps, names[step])
         yield Event("DRAM", f"fill {name}", write, usable - write, names[step])

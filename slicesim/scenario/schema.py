@@ -256,8 +256,8 @@ class Policy(PolicyParts):
 class Schedule(Section):
     """Which engine puts the demand table on the clock, and what may overlap."""
 
-    engine: Literal["reference"] = "reference"
-    overlap: Literal["serial", "layer"] = "layer"
+    engine: Literal["fast", "reference"] = Field("fast", description="compiled, or SimPy: the same picoseconds")
+    overlap: Literal["serial", "layer", "prefetch"] = "layer"
     timeline_tokens: int = Field(200, ge=0, description="decode tokens written to timeline.json")
 
 

@@ -7,15 +7,17 @@ import numpy as np
 from slicesim.compiled import jit
 from slicesim.decide.demand import (
     DROPPED,
+    LSB_AHEAD,
     LSB_FETCHED,
     LSB_HIT,
+    MSB_AHEAD,
     MSB_FETCHED,
     DecodeDemand,
     Demand,
     PrefillDemand,
     has,
 )
-from slicesim.schedule.workload import NO_OP, OpKind, OpKinds, Shapes, Workload
+from slicesim.schedule.workload import DEMAND, NO_OP, PREFETCH, OpKind, OpKinds, Shapes, Workload
 
 
 class Lowering:
@@ -26,6 +28,7 @@ class Lowering:
         self.kinds = OpKinds()
         self.layers = shapes.layers()
         self.read_sizes = shapes.read_sizes()
+        self.moe_layers = np.array(shapes.moe_layers, dtype=np.int64)
         feed_forward = [shapes.feed_forward(layer, 1) for layer in self.layers]
         self.feed_forward = np.array([NO_OP if kind is None else self.kinds.number(kind) for kind in feed_forward])
         self.moe_index = np.array([shapes.moe_layers.index(n) if n in shapes.moe_layers else -1 for n in self.layers])
@@ -37,36 +40,47 @@ class Lowering:
         )
         self.head = self.kinds.number(shapes.head())
         self.attention = np.zeros((len(self.layers), 1), dtype=np.int64)  # [layers, context]
+        self.reads = 0  # of all workloads so far
+        self.issued = np.full(2 * len(shapes.moe_layers) * shapes.model.experts, -1, dtype=np.int64)
 
     def __call__(self, demand: Demand) -> Workload:
         """Turn one demand table into operations and reads."""
-        return self._decode(demand) if isinstance(demand, DecodeDemand) else self._prefill(demand)
+        work = self._decode(demand) if isinstance(demand, DecodeDemand) else self._prefill(demand)
+        self.reads += len(work.read_kind)
+        return work
 
     def _decode(self, demand: DecodeDemand) -> Workload:
         self._reach(int(demand.context.max()))
         tokens, _, top_k = demand.expert.shape
         batches, matrices = tokens * (len(self.layers) + 1), self.read_sizes.shape[2]
-        ops = tokens * (len(self.layers) + int((self.feed_forward != NO_OP).sum()) + 1)
-        ops += demand.outcome.size - int(has(demand.outcome, DROPPED).sum())
-        reads = matrices * sum(int(has(demand.outcome, bit).sum()) for bit in (MSB_FETCHED, LSB_FETCHED))
+        slots = _count(demand.outcome, demand.prefetched)
+        ops = tokens * (len(self.layers) + int((self.feed_forward != NO_OP).sum()) + 1) + int(slots[0])
+        reads, claims = matrices * int(slots[1]), matrices * int(slots[2])
         work = Workload(
             self.kinds,
-            self.read_sizes.reshape(-1),
+            self.read_sizes,
+            self.moe_layers,
+            self.reads,
             step_batch=np.arange(tokens + 1, dtype=np.int64) * (len(self.layers) + 1),
             batch_op=np.zeros(batches + 1, dtype=np.int64),
             batch_read=np.zeros(batches + 1, dtype=np.int64),
+            batch_claim=np.zeros(batches + 1, dtype=np.int64),
             batch_layer=np.tile([*self.layers, -1], tokens),
-            op_kind=np.empty(ops, dtype=np.int64),
-            op_expert=np.full(ops, -1, dtype=np.int64),
-            read_op=np.empty(reads, dtype=np.int64),
-            read_kind=np.empty(reads, dtype=np.int64),
-            read_is_lsb=np.empty(reads, dtype=np.int64),
+            op_kind=np.empty(ops, dtype=np.int32),
+            op_expert=np.full(ops, -1, dtype=np.int32),
+            read_op=np.empty(reads, dtype=np.int32),
+            read_kind=np.empty(reads, dtype=np.int32),
+            read_expert=np.empty(reads, dtype=np.int32),
+            read_priority=np.empty(reads, dtype=np.int8),
+            claim_op=np.empty(claims, dtype=np.int32),
+            claim_read=np.empty(claims, dtype=np.int64),
         )
         _lower(
-            demand.expert, demand.outcome, demand.served_gate, demand.context, self.moe_index, self.attention,
-            self.feed_forward, self.expert, self.head, matrices, np.zeros(top_k, dtype=np.int64),
-            work.batch_op, work.batch_read, work.op_kind, work.op_expert, work.read_op, work.read_kind,
-            work.read_is_lsb,
+            demand.expert, demand.outcome, demand.served_gate, demand.context, demand.prefetched, self.moe_index,
+            self.attention, self.feed_forward, self.expert, self.head, matrices, self.shapes.model.experts, self.reads,
+            self.issued, np.zeros(top_k, dtype=np.int64), work.batch_op, work.batch_read, work.batch_claim,
+            work.op_kind, work.op_expert, work.read_op, work.read_kind, work.read_expert, work.read_priority,
+            work.claim_op, work.claim_read,
         )  # fmt: skip
         return work
 
@@ -93,7 +107,7 @@ class Lowering:
         prompt, shapes = demand.prompt_tokens, self.shapes
         ops: list[OpKind] = []
         experts: list[int] = []
-        reads: list[tuple[int, int, int]] = []  # operation, MoE layer index, is LSB
+        reads: list[tuple[int, int, int, int]] = []  # operation, MoE layer index, expert, is LSB
         batch_op, batch_read = [0], [0]
 
         def add(op: OpKind, expert: int = -1) -> int:
@@ -121,44 +135,65 @@ class Lowering:
                     op_of_row[row] = add(shapes.expert(index, tokens[row], full[row], has_lsb=has_lsb), expert[row])
                 for row in rows:
                     wanted = ((MSB_FETCHED, 0), (LSB_FETCHED, 1))
-                    reads += [(op_of_row[row], index, is_lsb) for bit, is_lsb in wanted if outcome[row] & bit]
+                    reads += [(op_of_row[row], index, expert[row], lsb) for bit, lsb in wanted if outcome[row] & bit]
             end_batch()
-        for index, is_lsb in zip(demand.topup_layer.tolist(), demand.topup_is_lsb.tolist(), strict=True):
-            reads.append((NO_OP, index, int(is_lsb)))
+        topup = (demand.topup_layer, demand.topup_expert, demand.topup_is_lsb)
+        for index, number, is_lsb in zip(*(column.tolist() for column in topup), strict=True):
+            reads.append((NO_OP, index, number, int(is_lsb)))
         end_batch()
         add(shapes.head())
         end_batch()
         kinds = OpKinds()
         kinds.extend(ops)
         matrices = self.read_sizes.shape[2]
-        read_op, index_of_read, is_lsb_of_read = np.array(reads, dtype=np.int64).reshape(-1, 3).T
-        first = (2 * index_of_read + is_lsb_of_read) * matrices
+        read_op, read_index, read_expert, is_lsb_of_read = np.array(reads, dtype=np.int32).reshape(-1, 4).T
+        first = (2 * read_index + is_lsb_of_read) * matrices
+        batches = len(batch_op) - 1
         return Workload(
             kinds,
-            self.read_sizes.reshape(-1),
-            step_batch=np.array([0, len(batch_op) - 1], dtype=np.int64),
+            self.read_sizes,
+            self.moe_layers,
+            self.reads,
+            step_batch=np.array([0, batches], dtype=np.int64),
             batch_op=np.array(batch_op, dtype=np.int64),
             batch_read=np.array(batch_read, dtype=np.int64) * matrices,
+            batch_claim=np.zeros(batches + 1, dtype=np.int64),
             batch_layer=np.array([*self.layers, -1, -1], dtype=np.int64),
-            op_kind=np.arange(len(ops), dtype=np.int64),
-            op_expert=np.array(experts, dtype=np.int64),
+            op_kind=np.arange(len(ops), dtype=np.int32),
+            op_expert=np.array(experts, dtype=np.int32),
             read_op=np.repeat(read_op, matrices),
-            read_kind=(first[:, None] + np.arange(matrices)).reshape(-1),
-            read_is_lsb=np.repeat(is_lsb_of_read, matrices),
+            read_kind=(first[:, None] + np.arange(matrices, dtype=np.int32)).reshape(-1),
+            read_expert=np.repeat(read_expert, matrices),
+            read_priority=np.full(len(reads) * matrices, DEMAND, dtype=np.int8),
+            claim_op=np.zeros(0, dtype=np.int32),
+            claim_read=np.zeros(0, dtype=np.int64),
         )
+
+
+def _count(outcome: np.ndarray, prefetched: np.ndarray) -> tuple[int, int, int]:
+    """Return how many experts run, slices are read, and prefetched slices are claimed."""
+    ops = outcome.size - int(has(outcome, DROPPED).sum())
+    reads = sum(int(has(outcome, bit).sum()) for bit in (MSB_FETCHED, LSB_FETCHED)) + int((prefetched >= 0).sum())
+    claims = sum(int(has(outcome, bit).sum()) for bit in (MSB_AHEAD, LSB_AHEAD))
+    return ops, reads, claims
 
 
 @jit
 def _lower(  # type: ignore[no-untyped-def]  # noqa: ANN202, PLR0913
-    expert, outcome, served_gate, context, moe_index, attention, feed_forward, expert_kind, head, matrices, rank,
-    batch_op, batch_read, op_kind, op_expert, read_op, read_kind, read_is_lsb,
+    expert, outcome, served_gate, context, prefetched, moe_index, attention, feed_forward, expert_kind, head,
+    matrices, experts, first_read, issued, rank, batch_op, batch_read, batch_claim, op_kind, op_expert, read_op,
+    read_kind, read_expert, read_priority, claim_op, claim_read,
 ):  # fmt: skip  # noqa: ANN001
-    """Write the operations and reads of decode tokens; rank: scratch [top_k]."""
+    """Write the operations, reads and claims of decode tokens.
+
+    issued [slices]: number of the first read of each slice's last prefetch; rank: scratch [top_k].
+    """
     tokens, _, top_k = expert.shape
-    op = read = batch = 0
+    op = read = batch = claim = 0
+    late = MSB_FETCHED | LSB_FETCHED | MSB_AHEAD | LSB_AHEAD
     for token in range(tokens):
         for layer in range(len(moe_index)):
-            batch_op[batch], batch_read[batch] = op, read
+            batch_op[batch], batch_read[batch], batch_claim[batch] = op, read, claim
             batch += 1
             op_kind[op] = attention[layer, context[token]]
             op += 1
@@ -175,31 +210,44 @@ def _lower(  # type: ignore[no-untyped-def]  # noqa: ANN202, PLR0913
                     place -= 1
                 rank[place] = slot
             first = op
-            for with_fetch in (False, True):  # those with nothing to fetch go first
+            for waits in (False, True):  # those with nothing to wait for go first
                 for place in range(top_k):
                     what = outcome[token, index, rank[place]]
-                    if what & DROPPED or (what & (MSB_FETCHED | LSB_FETCHED) != 0) != with_fetch:
+                    if what & DROPPED or (what & late != 0) != waits:
                         continue
                     full = 1 if what & (LSB_HIT | LSB_FETCHED) else 0
                     op_kind[op], op_expert[op] = expert_kind[index, full], expert[token, index, rank[place]]
                     op += 1
             for slot in range(top_k):
                 what = outcome[token, index, slot]
-                if what & (MSB_FETCHED | LSB_FETCHED) == 0:
+                if what & late == 0:
                     continue
+                number = expert[token, index, slot]
                 waiting = first
-                while op_expert[waiting] != expert[token, index, slot]:
+                while op_expert[waiting] != number:
                     waiting += 1
                 for is_lsb in range(2):
                     if what & (LSB_FETCHED if is_lsb else MSB_FETCHED):
                         for matrix in range(matrices):
-                            read_op[read], read_is_lsb[read] = waiting, is_lsb
+                            read_op[read], read_expert[read], read_priority[read] = waiting, number, DEMAND
                             read_kind[read] = (2 * index + is_lsb) * matrices + matrix
                             read += 1
-        batch_op[batch], batch_read[batch] = op, read
+                    elif what & (LSB_AHEAD if is_lsb else MSB_AHEAD):
+                        for matrix in range(matrices):
+                            claim_op[claim] = waiting
+                            claim_read[claim] = issued[2 * (experts * index + number) + is_lsb] + matrix
+                            claim += 1
+            for entry in prefetched[token, index]:
+                if entry < 0:
+                    break
+                issued[entry] = first_read + read
+                for matrix in range(matrices):
+                    read_op[read], read_priority[read] = NO_OP, PREFETCH
+                    read_expert[read] = entry // 2 % experts
+                    read_kind[read] = (2 * (entry // 2 // experts) + entry % 2) * matrices + matrix
+                    read += 1
+        batch_op[batch], batch_read[batch], batch_claim[batch] = op, read, claim
         batch += 1
         op_kind[op] = head
         op += 1
-    batch_op[batch], batch_read[batch] = op, read
-
-
+    batch_op[batch], batch_read[batch], batch_claim[batch] = op, read, claim

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,26 +61,25 @@ class Planner:
 
     def __init__(self, hardware: Hardware, sizes: SliceSizes) -> None:
         self.hardware, self.sizes = hardware, sizes
-        self._kinds: OpKinds | None = None
-        self._ops: OpTimes | None = None
+        self._ops: WeakKeyDictionary[OpKinds, OpTimes] = WeakKeyDictionary()
         self._reads: ReadTimes | None = None
 
     def __call__(self, workload: Workload) -> Plan:
         """Put a workload's times beside it."""
         if self._reads is None:
-            self._reads = self._read_times(workload.read_sizes)
-        kinds = workload.kinds
-        if kinds is not self._kinds or self._ops is None:
-            times = self._op_times(kinds.columns)
-        elif len(kinds) == len(self._ops.stream_ps):
-            times = self._ops
-        else:
-            new = self._op_times(OpKind(*(column[len(self._ops.stream_ps) :] for column in kinds.columns)))  # type: ignore[index]
-            pairs = zip(vars(self._ops).values(), vars(new).values(), strict=True)
-            times = OpTimes(*(np.concatenate(pair) for pair in pairs))
-        if self._kinds is None or kinds is self._kinds:
-            self._kinds, self._ops = kinds, times
-        return Plan(workload, times, self._reads)
+            self._reads = self._read_times(workload.read_sizes.reshape(-1))
+        return Plan(workload, self._times_of(workload.kinds), self._reads)
+
+    def _times_of(self, kinds: OpKinds) -> OpTimes:
+        """Work out the times of kinds that are new since this table was last seen."""
+        times = self._ops.get(kinds)
+        known = 0 if times is None else len(times.stream_ps)
+        if times is None or known < len(kinds):
+            new = self._op_times(OpKind(*(column[known:] for column in kinds.columns)))  # type: ignore[index]
+            pairs = zip(vars(times or new).values(), vars(new).values(), strict=True)
+            times = new if not known else OpTimes(*(np.concatenate(pair) for pair in pairs))
+            self._ops[kinds] = times
+        return times
 
     def _op_times(self, kinds: Any) -> OpTimes:
         dram, sram, npu = self.hardware.dram, self.hardware.sram, self.hardware.npu

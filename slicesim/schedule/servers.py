@@ -7,7 +7,7 @@ processes happen to run (semantics, section 5, rule 2).
 from __future__ import annotations
 
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 import simpy
 from simpy.events import EventPriority
@@ -46,9 +46,10 @@ def then(event: simpy.Event, follow: Callable[[simpy.Event], None]) -> None:
 class Service(simpy.Event):
     """A request. It happens ``duration`` ps after its grant; its value says when the grant was, or what it gave."""
 
-    def __init__(self, env: simpy.Environment, duration: int) -> None:
+    def __init__(self, env: simpy.Environment, duration: int, arrival: float) -> None:
         super().__init__(env)
         self.duration = duration
+        self.arrival = arrival
 
     def begin(self, value: object) -> None:
         """Start now."""
@@ -66,10 +67,17 @@ class Server:
 
     def request(self, duration: int, kind: int, sequence: int, priority: int = 0) -> Service:
         """Ask for service; the lowest (priority, arrival, class, sequence) is granted first."""
-        service = Service(self.env, duration)
+        service = Service(self.env, duration, self.env.now)
         heappush(self._waiting, (priority, self.env.now, kind, sequence, service))
         self._grant.ask()
         return service
+
+    def raise_priority(self, service: Service, kind: int, sequence: int, priority: int) -> None:
+        """Let a request that may still wait go with a higher priority; it keeps its arrival time."""
+        if any(service is waiting[-1] for waiting in self._waiting):
+            self._waiting = [waiting for waiting in self._waiting if waiting[-1] is not service]
+            heapify(self._waiting)
+            heappush(self._waiting, (priority, service.arrival, kind, sequence, service))
 
     def look(self) -> None:
         """Grant what can be granted."""

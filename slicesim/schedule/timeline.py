@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from slicesim.compiled import jit
 from slicesim.schedule.plan import Plan
-from slicesim.schedule.workload import NO_OP
 
 IntArray = NDArray[np.int64]
 
@@ -17,14 +17,14 @@ IntArray = NDArray[np.int64]
 class Timeline:
     """Times in ps (int64), one row per operation, read and step of the plan.
 
-    op_ready: the operation before it has ended; op_request: its DRAM read is asked for (its fills are done);
+    op_request: the operation's DRAM read is asked for (the operation before it has ended, its fills are done);
     op_grant: the read begins; op_end: the computation ends. read_lane: lane number; read_start: lane taken;
     read_pipe: shared pipe taken; read_end: lane freed; read_write: DRAM write begins; read_usable: it ends.
+    A prefetch that is late may end after its plan: the engine fills its row in while it runs the plans that follow.
     """
 
     step_start: IntArray
     step_end: IntArray
-    op_ready: IntArray
     op_request: IntArray
     op_grant: IntArray
     op_end: IntArray
@@ -38,8 +38,14 @@ class Timeline:
     @classmethod
     def empty(cls, plan: Plan) -> Timeline:
         """Columns to be filled in by an engine."""
-        counts = {"step": plan.workload.steps, "op": len(plan.op_stream_ps), "read": len(plan.read_pipe_ps)}
+        work = plan.workload
+        counts = {"step": work.steps, "op": len(work.op_kind), "read": len(work.read_kind)}
         return cls(**{name: np.zeros(counts[name.split("_")[0]], dtype=np.int64) for name in cls.__dataclass_fields__})
+
+    def op_ready(self, plan: Plan) -> IntArray:
+        """Return when the operation before each one had ended, or its step began."""
+        ready = np.concatenate((self.step_start[:1], self.op_end))[: len(self.op_end)]
+        return np.maximum(ready, self.step_start[plan.workload.step_of_op()])
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class StepTimes:
     """Where each step's time went, in ps (int64 [steps]).
 
     npu + dram_stall + flash_stall = latency. npu: the array computes; dram_stall: it waits for the DRAM pipe or for
-    bytes on it; flash_stall: it waits for fills. *_busy: time that a resource is in use.
+    bytes on it; flash_stall: it waits for fills. *_busy: service that the step asked of a resource.
     """
 
     latency: IntArray
@@ -60,30 +66,46 @@ class StepTimes:
     @classmethod
     def of(cls, plan: Plan, timeline: Timeline) -> StepTimes:
         """Add up a timeline by step."""
-        work = plan.workload
-        ops, reads = work.step_of_op(), work.step_of_read()
-
-        def by_step(step: IntArray, values: IntArray) -> IntArray:
-            total = np.zeros(work.steps, dtype=np.int64)
-            np.add.at(total, step, values)
-            return total
-
+        work, ops, reads = plan.workload, plan.ops, plan.reads
+        npu, inside, stream = np.zeros((3, work.steps), dtype=np.int64)
+        _sum_operations(
+            work.step_op(), work.op_kind, timeline.op_request, timeline.op_end, ops.compute_ps, ops.stream_ps,
+            npu, inside, stream,
+        )  # fmt: skip
+        pipe, write = sum_by_step(work.step_read(), work.read_kind, np.stack((reads.pipe_ps, reads.write_ps), axis=1)).T
         latency = timeline.step_end - timeline.step_start
-        npu = by_step(ops, plan.op_compute_ps)
-        dram = by_step(ops, timeline.op_end - timeline.op_request - plan.op_compute_ps)
         return cls(
             latency=latency,
             npu=npu,
-            dram_stall=dram,
-            flash_stall=latency - npu - dram,
-            flash_busy=by_step(reads, plan.read_pipe_ps),
-            dram_busy=by_step(ops, plan.op_stream_ps) + by_step(reads, plan.read_write_ps),
+            dram_stall=inside - npu,
+            flash_stall=latency - inside,
+            flash_busy=pipe,
+            dram_busy=stream + write,
         )
 
 
-def fills_done(plan: Plan, timeline: Timeline) -> IntArray:
-    """Return when each operation's last fill is usable (0 where it waits for none)."""
-    done = np.zeros(len(plan.op_stream_ps), dtype=np.int64)
-    waiting = plan.workload.read_op != NO_OP
-    np.maximum.at(done, plan.workload.read_op[waiting], timeline.read_usable[waiting])
-    return done
+def sum_by_step(starts: IntArray, kind: NDArray[np.int32], amounts: IntArray) -> IntArray:
+    """Sum amounts [kinds, columns] over the rows of each step; rows of step n are starts[n] to starts[n + 1]."""
+    total = np.zeros((len(starts) - 1, amounts.shape[1]), dtype=np.int64)
+    _sum_by_step(starts, kind, amounts, total)
+    return total
+
+
+@jit
+def _sum_by_step(starts, kind, amounts, total):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    for step in range(len(total)):
+        for row in range(starts[step], starts[step + 1]):
+            for column in range(amounts.shape[1]):
+                total[step, column] += amounts[kind[row], column]
+
+
+@jit
+def _sum_operations(  # type: ignore[no-untyped-def]  # noqa: ANN202, PLR0913
+    starts, kind, request, end, compute_ps, stream_ps, npu, inside, stream  # noqa: ANN001
+):
+    for step in range(len(npu)):
+        for op in range(starts[step], starts[step + 1]):
+            npu[step] += compute_ps[kind[op]]
+            inside[step] += end[op] - request[op]
+            stream[step] += stream_ps[kind[op]]
+

@@ -1,8 +1,9 @@
 """From a demand table to a list of operations and flash reads: bytes and MACs, still without device or clock.
 
 A step is one decode token or one prompt. A step is a list of batches (dense layers, MoE layers, the LM head); a batch
-is a list of operations in order of execution, and of flash reads in look-up order. The first operation of a batch is
-attention and router; the batch's reads are issued when it ends (semantics, section 5, rules 5 and 6).
+is a list of operations in order of execution, and of flash reads: those in demand, in look-up order, then prefetches.
+The first operation of a batch is attention and router; the batch's reads are issued when it ends (semantics, section 5,
+rules 5 and 6).
 Many operations are alike, so each one is the number of its kind in a table.
 """
 
@@ -18,12 +19,16 @@ from slicesim.decide.demand import SliceSizes
 from slicesim.models import ModelGeometry, int8_bytes
 
 IntArray = NDArray[np.int64]
+SmallArray = NDArray[np.int32]
 
 #: What an operation is for.
 NON_EXPERT, EXPERT = 0, 1
 
-#: ``read_op`` of a read that no operation waits for (a top-up).
+#: ``read_op`` of a read that no operation of its batch waits for (a top-up, a prefetch).
 NO_OP = -1
+
+#: Priorities of reads: the lower number is served first.
+DEMAND, PREFETCH = 0, 1
 
 
 class OpKind(NamedTuple):
@@ -69,25 +74,34 @@ class OpKinds:
 
 @dataclass(frozen=True)
 class Workload:
-    """Columns of int64, flat, in order.
+    """Columns, flat, in order.
 
-    step_batch [steps + 1], batch_op [batches + 1], batch_read [batches + 1]: where each one's part begins.
+    step_batch [steps + 1], batch_op, batch_read, batch_claim [batches + 1], int64: where each one's part begins.
     batch_layer: model layer, -1 for the LM head and a top-up; op_kind: number in ``kinds``; op_expert: expert id, -1
-    for others. read_op: the operation that waits for the read, or NO_OP; read_kind: place in ``read_sizes``
-    (bytes of each kind of read); read_is_lsb: 0 or 1.
+    for others. read_op: the operation that waits for the read, or NO_OP; read_kind: flat index of ``read_sizes``, bytes
+    of each kind of read [MoE layers, MSB and LSB, matrices]; read_expert: id; read_priority: DEMAND or PREFETCH.
+    A claim is an operation's wait for a read that was issued ahead of it: claim_op and the read's number counted over
+    all workloads of the run (claim_read); ``first_read`` is the number of this workload's first read. moe_layers: model
+    layer of each MoE layer that is replayed.
     """
 
     kinds: OpKinds
     read_sizes: IntArray
+    moe_layers: IntArray
+    first_read: int
     step_batch: IntArray
     batch_op: IntArray
     batch_read: IntArray
+    batch_claim: IntArray
     batch_layer: IntArray
-    op_kind: IntArray
-    op_expert: IntArray
-    read_op: IntArray
-    read_kind: IntArray
-    read_is_lsb: IntArray
+    op_kind: SmallArray
+    op_expert: SmallArray
+    read_op: SmallArray
+    read_kind: SmallArray
+    read_expert: SmallArray
+    read_priority: NDArray[np.int8]
+    claim_op: SmallArray
+    claim_read: IntArray
 
     @property
     def steps(self) -> int:
@@ -113,6 +127,11 @@ class Workload:
     def layer_of_op(self) -> IntArray:
         """Model layer of each operation."""
         return np.repeat(self.batch_layer, np.diff(self.batch_op))
+
+    def slice_of_read(self) -> tuple[IntArray, IntArray]:
+        """Model layer of each read, and 1 where it is of an LSB slice."""
+        index, is_lsb = np.divmod(self.read_kind // self.read_sizes.shape[2], 2)
+        return self.moe_layers[index], is_lsb.astype(np.int64)
 
 
 @dataclass(frozen=True)

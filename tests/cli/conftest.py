@@ -12,6 +12,7 @@ import pytest
 
 from slicesim import cli
 from slicesim.trace.store import write_trace
+from slicesim.compiled import COMPILING
 from tests.kit import DATA, EXPERT_BYTES, MOBILE, random_trace
 
 
@@ -34,7 +35,8 @@ def slicesim(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
         monkeypatch.setattr(sys, "argv", ["slicesim", *map(str, words)])
         with pytest.raises(SystemExit) as end:
             cli.main()
-        return Output(end.value.code, *capsys.readouterr())
+        out, err = capsys.readouterr()
+        return Output(end.value.code, out, err.replace(COMPILING, ""))
 
     yield call
     for number, handler in before.items():

@@ -163,7 +163,7 @@ def test_energy_not_given(run, here):
         ("device.dram.bandwidth_gbs.value=100", "value 100 lies above its own high of 16"),
         ("device.sram.tile_kib=5000", "two tiles (the double buffer) must fit sram.capacity_kib"),
         ("device.npu.bit_cost=foo", "must be 'proportional' or 'bricks' (given: \"foo\")"),
-        ("schedule.overlap=full", "must be 'serial' or 'layer' (given: \"full\")"),
+        ("schedule.overlap=full", "must be 'serial', 'layer' or 'prefetch' (given: \"full\")"),
         ("trace.split=1.5", "must be recorded, all-decode, or a fraction between 0 and 1 (given: 1.5)"),
         ("trace.max_tokens=0", "must be greater than or equal to 1 (given: 0)"),
         ("trace.top_k=3", "trace.top_k: is 3, but t.parquet holds top-2"),

@@ -92,7 +92,7 @@ SCORE = "class My(Eviction):\n    def score(self, state, entries):\n        "
         ("my.py:Mi", "class My(Eviction): pass\n", ["must be a class that derives from slicesim.policies.Eviction"]),
         ("my.py:My", "class My: pass\n", ["must be a class that derives from slicesim.policies.Eviction"]),
         ("my.py:My", "class My(Routing): pass\n", ["must be a class that derives from slicesim.policies.Eviction"]),
-        ("my.py:My", "class My(Eviction): pass\n", ["My must define score(state, entries)"]),
+        ("my.py:My", "class My(Eviction): pass\n", ["My must define key(entry, now) or score(state, entries)"]),
         ("my.py:My", SCORE + "return state.use[entries]\n", ["My.score failed at", "my.py:6: AttributeError", "'use'"]),
         (
             "my.py:My",

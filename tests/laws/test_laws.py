@@ -38,9 +38,9 @@ def test_counts_bytes_and_residency(seed, policy, overlap, experts, warmup):
     for demand, plan, timeline in simulated.tables():
         if isinstance(demand, DecodeDemand):
             assert (demand.resident_bytes <= experts * EXPERT_BYTES).all()
-        assert (timeline.op_ready <= timeline.op_request).all()
+        assert (timeline.op_ready(plan) <= timeline.op_request).all()
         assert (timeline.op_request <= timeline.op_grant).all()
-        assert (timeline.op_grant + plan.op_stream_ps <= timeline.op_end).all()
+        assert (timeline.op_grant + plan.ops.stream_ps[plan.workload.op_kind] <= timeline.op_end).all()
         assert (timeline.read_start < timeline.read_pipe).all()
         assert (timeline.read_end <= timeline.read_write).all()
     result = simulated.run()

@@ -1,0 +1,422 @@
+"""The fast engine's third mode, ``prefetch``: an event loop in compiled code, since servers may be busy at any time.
+
+The NPU goes through its operations one by one; between two of its steps the servers of flash and DRAM are taken from
+one completion to the next. Requests wait in heaps by (priority, arrival, number); a read that is in demand all of a
+sudden is entered once more with its new priority, and its old place is skipped.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from slicesim.compiled import jit
+from slicesim.schedule.fast import require_time_left
+from slicesim.schedule.plan import Plan
+from slicesim.schedule.timeline import Timeline
+from slicesim.schedule.workload import DEMAND, NO_OP
+
+NEVER = np.iinfo(np.int64).max
+NOTHING = -1
+
+#: Where a read is.
+UNSEEN, WAITS_FOR_LANE, LATENCY, WAITS_FOR_PIPE, ON_PIPE, ON_LANE, WAITS_FOR_DRAM, ON_DRAM, USABLE = range(9)
+
+#: One flash read: kind; stage, priority, arrival (of its present request), waiting: the operation that waits for it.
+READ = np.dtype(
+    [
+        ("kind", np.int64),
+        ("stage", np.int64),
+        ("priority", np.int64),
+        ("arrival", np.int64),
+        ("waiting", np.int64),
+        ("lane", np.int64),
+        ("start", np.int64),
+        ("pipe", np.int64),
+        ("end", np.int64),
+        ("write", np.int64),
+        ("usable", np.int64),
+    ]
+)
+
+#: One lane: the read on it, and when its latency or its own part of the transfer is over.
+LANE = np.dtype([("read", np.int64), ("until", np.int64)])
+
+#: The rest: clock; what the pipe and the DRAM do, and until when; since when the NPU waits for the DRAM, and for how
+#: long it wants it; how many reads wait in the two heaps.
+STATE = np.dtype(
+    [
+        ("now", np.int64),
+        ("pipe_read", np.int64),
+        ("pipe_until", np.int64),
+        ("dram_read", np.int64),
+        ("dram_until", np.int64),
+        ("npu_since", np.int64),
+        ("npu_ps", np.int64),
+        ("for_lane", np.int64),
+        ("for_dram", np.int64),
+    ]
+)
+
+TIMES = ("lane", "start", "pipe", "end", "write", "usable")
+
+
+class Servers(NamedTuple):
+    """Flash and DRAM. reads: READ records of reads under way and of the plan in hand; lanes: LANE; state: one STATE;
+    for_lane, for_dram: heaps [2 x reads] of places in ``reads``, with their priority at entry."""
+
+    reads: Any
+    lanes: Any
+    state: Any
+    for_lane: Any
+    for_dram: Any
+
+
+class Durations(NamedTuple):
+    """By kind of read, in ps."""
+
+    latency_ps: int
+    pipe_ps: Any
+    lane_ps: Any
+    write_ps: Any
+
+
+#: An entry of a heap.
+WAITING = np.dtype([("priority", np.int64), ("arrival", np.int64), ("read", np.int64)])
+
+
+class EventEngine:
+    """Puts plans on one clock, one after another; prefetches that are under way go on in the next plan."""
+
+    def __init__(self) -> None:
+        self.state = np.zeros(1, dtype=STATE)
+        self.state["pipe_until"] = self.state["dram_until"] = self.state["npu_since"] = NEVER
+        self.state["pipe_read"] = self.state["dram_read"] = NOTHING
+        self.lanes = np.zeros(0, dtype=LANE)
+        self.reads = np.zeros(0, dtype=READ)
+        self.numbers = np.zeros(0, dtype=np.int64)  # of the reads under way, counted over all plans
+        self.rows: list[tuple[Timeline, int]] = []  # where their times belong
+        self.durations: Durations | None = None
+
+    def run(self, plan: Plan) -> Timeline:
+        """Run a plan's steps to their end. Raises OverflowError where that could be past 2^63 ps."""
+        work, ops = plan.workload, plan.ops
+        timeline = Timeline.empty(plan)
+        require_time_left(int(self.state["now"][0]), plan)
+        self.durations = Durations(plan.reads.latency_ps, plan.reads.pipe_ps, plan.reads.lane_ps, plan.reads.write_ps)
+        if not len(self.lanes):
+            self.lanes = np.zeros(plan.reads.lanes, dtype=LANE)
+            self.lanes["read"], self.lanes["until"] = NOTHING, NEVER
+        under_way = len(self.reads)
+        own = np.zeros(len(work.read_kind), dtype=READ)
+        own["kind"], own["waiting"], own["priority"] = work.read_kind, work.read_op, work.read_priority
+        servers = self._servers(np.concatenate((self.reads, own)))
+        numbers = np.concatenate((self.numbers, work.first_read + np.arange(len(own))))
+        place = np.searchsorted(numbers, work.claim_read)
+        there = np.isin(work.claim_read, numbers)  # others have long been usable
+        claimed = np.where(there, place, NOTHING)
+        _run(
+            servers, self.durations, under_way, work.step_batch, work.batch_op, work.batch_read, work.batch_claim,
+            work.op_kind, work.claim_op, claimed, ops.stream_ps, ops.first_ps, ops.compute_ps,
+            np.zeros(len(work.op_kind), dtype=np.int64), timeline.step_start, timeline.step_end, timeline.op_request,
+            timeline.op_grant, timeline.op_end,
+        )  # fmt: skip
+        self._write(timeline, servers.reads[under_way:])
+        self._hand_on(servers.reads, numbers, timeline)
+        return timeline
+
+    def finish(self) -> None:
+        """Let prefetches that nobody waits for come to their end."""
+        if self.durations is not None and len(self.reads):
+            servers = self._servers(self.reads)
+            _drain(servers, self.durations)
+            self._hand_on(servers.reads, self.numbers)
+
+    def _servers(self, reads: Any) -> Servers:
+        """Put the reads under way back into the heaps."""
+        heaps = np.zeros((2, 2 * len(reads) + 1), dtype=WAITING)
+        servers = Servers(reads, self.lanes, self.state, *heaps)
+        self.state["for_lane"] = self.state["for_dram"] = 0
+        _enter_all(servers)
+        return servers
+
+    def _hand_on(self, reads: Any, numbers: Any, own: Timeline | None = None) -> None:
+        """Write down the times of reads of earlier plans, and keep what is still under way."""
+        late = len(self.rows)
+        for (timeline, row), read in zip(self.rows, reads[:late], strict=True):
+            self._write(timeline, read, row)
+        left = np.flatnonzero((reads["stage"] != USABLE) & (reads["stage"] != UNSEEN))
+        new_place = np.full(len(reads) + 1, NOTHING)  # the last one stands for NOTHING
+        new_place[left] = np.arange(len(left))
+        for record, name in ((self.lanes, "read"), (self.state, "pipe_read"), (self.state, "dram_read")):
+            record[name] = new_place[record[name]]
+        self.rows = [self.rows[place] if place < late else (own, place - late) for place in left.tolist()]  # type: ignore[misc]
+        self.reads, self.numbers = reads[left], numbers[left]
+        self.reads["waiting"] = NO_OP
+
+    @staticmethod
+    def _write(timeline: Timeline, reads: Any, rows: int | slice = slice(None)) -> None:
+        for name in TIMES:
+            getattr(timeline, f"read_{name}")[rows] = reads[name]
+
+
+# ruff: noqa: ANN001, ANN202, PLR0913
+# What follows is compiled.
+
+
+@jit
+def _run(  # type: ignore[no-untyped-def]
+    servers, durations, under_way, step_batch, batch_op, batch_read, batch_claim, op_kind, claim_op, claimed,
+    stream_ps, first_ps, compute_ps, fills, step_start, step_end, op_request, op_grant, op_end,
+):  # fmt: skip
+    """Fill in the times of steps and operations. fills: scratch [operations], reads that each one waits for."""
+    state, reads = servers.state[0], servers.reads
+    for step in range(len(step_batch) - 1):
+        step_start[step] = state.now
+        for batch in range(step_batch[step], step_batch[step + 1]):
+            op, stop = batch_op[batch], batch_op[batch + 1]
+            if op < stop:
+                kind = op_kind[op]
+                op_request[op], op_grant[op], op_end[op] = _execute(
+                    servers, durations, fills, stream_ps[kind], first_ps[kind] + compute_ps[kind]
+                )
+                op += 1
+            everything = 0
+            for place in range(under_way + batch_read[batch], under_way + batch_read[batch + 1]):
+                if reads[place].waiting != NO_OP:
+                    fills[reads[place].waiting] += 1
+                elif reads[place].priority == DEMAND:
+                    everything += 1
+                _ask_for_lane(servers, place)
+            for claim in range(batch_claim[batch], batch_claim[batch + 1]):
+                place = claimed[claim]
+                if place != NOTHING and reads[place].stage != USABLE:
+                    reads[place].waiting = claim_op[claim]
+                    fills[claim_op[claim]] += 1
+                    _hurry(servers, place)
+            if op == stop and everything > 0:  # a top-up
+                while _any_left(reads, under_way + batch_read[batch], under_way + batch_read[batch + 1]):
+                    _go_on(servers, durations, fills, NEVER)
+            while op < stop:
+                while fills[op] > 0:
+                    _go_on(servers, durations, fills, NEVER)
+                kind = op_kind[op]
+                op_request[op], op_grant[op], op_end[op] = _execute(
+                    servers, durations, fills, stream_ps[kind], first_ps[kind] + compute_ps[kind]
+                )
+                op += 1
+        step_end[step] = state.now
+
+
+@jit
+def _drain(servers, durations):  # type: ignore[no-untyped-def]
+    nobody = servers.reads[:0].kind
+    while _any_left(servers.reads, 0, len(servers.reads)):
+        _go_on(servers, durations, nobody, NEVER)
+
+
+@jit
+def _any_left(reads, first, stop):  # type: ignore[no-untyped-def]
+    for place in range(first, stop):
+        if reads[place].stage != USABLE:
+            return True
+    return False
+
+
+@jit
+def _execute(servers, durations, fills, stream_ps, tile_ps):  # type: ignore[no-untyped-def]
+    """One operation from now on; return (request, grant, end), with the clock at its end, before that instant's grants.
+
+    tile_ps: first tile and computation.
+    """
+    state = servers.state[0]
+    request = state.now
+    state.npu_since, state.npu_ps = request, stream_ps
+    while state.npu_since != NEVER:
+        if not _grant(servers, durations):
+            _go_on(servers, durations, fills, NEVER)
+    grant = state.dram_until - stream_ps
+    end = grant + max(stream_ps, tile_ps)
+    while state.now < end:
+        _go_on(servers, durations, fills, end)
+    return request, grant, end
+
+
+@jit
+def _go_on(servers, durations, fills, limit):  # type: ignore[no-untyped-def]
+    """Make the grants of this instant, then go to the next completions, not beyond ``limit``, and carry them out."""
+    state, lanes, reads = servers.state[0], servers.lanes, servers.reads
+    _grant(servers, durations)
+    now = min(state.pipe_until, state.dram_until)
+    for lane in lanes:
+        now = min(now, lane.until)
+    if now > limit:
+        state.now = limit
+        return
+    state.now = now
+    if state.dram_until == now:
+        state.dram_until = NEVER
+        place = state.dram_read
+        if place != NOTHING:
+            state.dram_read = NOTHING
+            reads[place].stage, reads[place].usable = USABLE, now
+            if reads[place].waiting != NO_OP:
+                fills[reads[place].waiting] -= 1
+    if state.pipe_until == now:
+        state.pipe_until = NEVER
+        read = reads[state.pipe_read]
+        state.pipe_read = NOTHING
+        read.stage = ON_LANE
+        lanes[read.lane].until = max(now, read.start + durations.latency_ps + durations.lane_ps[read.kind])
+    for lane in lanes:
+        if lane.until == now:
+            lane.until = NEVER
+            read = reads[lane.read]
+            read.arrival = now
+            if read.stage == LATENCY:
+                read.stage = WAITS_FOR_PIPE
+            else:
+                read.stage, read.end = WAITS_FOR_DRAM, now
+                state.for_dram = _push(servers.for_dram, state.for_dram, read.priority, now, lane.read)
+                lane.read = NOTHING
+
+
+@jit
+def _grant(servers, durations):  # type: ignore[no-untyped-def]
+    """Let every free server take the first of those that wait; True where the NPU got the DRAM."""
+    state, lanes, reads = servers.state[0], servers.lanes, servers.reads
+    for number in range(len(lanes)):
+        if lanes[number].read == NOTHING and state.for_lane > 0:
+            place, state.for_lane = _pop(servers.for_lane, state.for_lane, reads, WAITS_FOR_LANE)
+            if place == NOTHING:
+                break
+            read = reads[place]
+            read.stage, read.lane, read.start = LATENCY, number, state.now
+            lanes[number].read, lanes[number].until = place, state.now + durations.latency_ps
+    if state.pipe_until == NEVER:
+        best = NOTHING
+        for lane in lanes:
+            if lane.read != NOTHING and reads[lane.read].stage == WAITS_FOR_PIPE:
+                if best == NOTHING or _goes_first(reads, lane.read, best):
+                    best = lane.read
+        if best != NOTHING:
+            read = reads[best]
+            read.stage, read.pipe = ON_PIPE, state.now
+            state.pipe_read, state.pipe_until = best, state.now + durations.pipe_ps[read.kind]
+    if state.dram_until != NEVER:
+        return False
+    place, state.for_dram = _peek(servers.for_dram, state.for_dram, reads, WAITS_FOR_DRAM)
+    if state.npu_since != NEVER:
+        npu_first = place == NOTHING or reads[place].priority > DEMAND or reads[place].arrival > state.npu_since
+        if npu_first:
+            state.dram_until, state.npu_since = state.now + state.npu_ps, NEVER
+            return True
+    if place != NOTHING:
+        _, state.for_dram = _pop(servers.for_dram, state.for_dram, reads, WAITS_FOR_DRAM)
+        read = reads[place]
+        read.stage, read.write = ON_DRAM, state.now
+        state.dram_read, state.dram_until = place, state.now + durations.write_ps[read.kind]
+    return False
+
+
+@jit
+def _goes_first(reads, a, b):  # type: ignore[no-untyped-def]
+    first, second = reads[a], reads[b]
+    if first.priority != second.priority:
+        return first.priority < second.priority
+    if first.arrival != second.arrival:
+        return first.arrival < second.arrival
+    return a < b
+
+
+@jit
+def _ask_for_lane(servers, place):  # type: ignore[no-untyped-def]
+    state, read = servers.state[0], servers.reads[place]
+    read.stage, read.arrival = WAITS_FOR_LANE, state.now
+    state.for_lane = _push(servers.for_lane, state.for_lane, read.priority, state.now, place)
+
+
+@jit
+def _hurry(servers, place):  # type: ignore[no-untyped-def]
+    """Raise the priority of a read, wherever it is; it keeps its arrival time."""
+    state, read = servers.state[0], servers.reads[place]
+    read.priority = DEMAND
+    if read.stage == WAITS_FOR_LANE:
+        state.for_lane = _push(servers.for_lane, state.for_lane, DEMAND, read.arrival, place)
+    elif read.stage == WAITS_FOR_DRAM:
+        state.for_dram = _push(servers.for_dram, state.for_dram, DEMAND, read.arrival, place)
+
+
+@jit
+def _enter_all(servers):  # type: ignore[no-untyped-def]
+    """Put reads that wait, and whose heap is gone, into a new one."""
+    state, reads = servers.state[0], servers.reads
+    for place in range(len(reads)):
+        read = reads[place]
+        if read.stage == WAITS_FOR_LANE:
+            state.for_lane = _push(servers.for_lane, state.for_lane, read.priority, read.arrival, place)
+        elif read.stage == WAITS_FOR_DRAM:
+            state.for_dram = _push(servers.for_dram, state.for_dram, read.priority, read.arrival, place)
+
+
+@jit
+def _before(a, b):  # type: ignore[no-untyped-def]
+    if a.priority != b.priority:
+        return a.priority < b.priority
+    if a.arrival != b.arrival:
+        return a.arrival < b.arrival
+    return a.read < b.read
+
+
+@jit
+def _swap(a, b):  # type: ignore[no-untyped-def]
+    a.priority, b.priority = b.priority, a.priority
+    a.arrival, b.arrival = b.arrival, a.arrival
+    a.read, b.read = b.read, a.read
+
+
+@jit
+def _push(heap, size, priority, arrival, read):  # type: ignore[no-untyped-def]
+    """Enter a read; return the heap's new size."""
+    new = heap[size]
+    new.priority, new.arrival, new.read = priority, arrival, read
+    place = size
+    while place > 0 and _before(heap[place], heap[(place - 1) // 2]):
+        _swap(heap[place], heap[(place - 1) // 2])
+        place = (place - 1) // 2
+    return size + 1
+
+
+@jit
+def _remove_first(heap, size):  # type: ignore[no-untyped-def]
+    """Take the first one out; return the heap's new size."""
+    size -= 1
+    _swap(heap[0], heap[size])
+    place = 0
+    while True:
+        least = place
+        for child in (2 * place + 1, 2 * place + 2):
+            if child < size and _before(heap[child], heap[least]):
+                least = child
+        if least == place:
+            return size
+        _swap(heap[place], heap[least])
+        place = least
+
+
+@jit
+def _peek(heap, size, reads, stage):  # type: ignore[no-untyped-def]
+    """Return (first read that still waits, or NOTHING, the heap's size): entries out of date are thrown away."""
+    while size > 0 and (reads[heap[0].read].stage != stage or reads[heap[0].read].priority != heap[0].priority):
+        size = _remove_first(heap, size)
+    return (heap[0].read if size > 0 else NOTHING), size
+
+
+@jit
+def _pop(heap, size, reads, stage):  # type: ignore[no-untyped-def]
+    """Take out the first read that still waits; return (it, or NOTHING, the heap's new size)."""
+    place, size = _peek(heap, size, reads, stage)
+    if place != NOTHING:
+        size = _remove_first(heap, size)
+    return place, size
