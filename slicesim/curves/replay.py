@@ -46,9 +46,10 @@ class ReplayedCurve:
 
 
 def replayed_curve(
-    request: Request, capacities: ArrayLike, jobs: int = 1, progress: Callable[[], None] | None = None
+    request: Request, capacities: ArrayLike, jobs: int = 1, progress: Callable[[float], None] | None = None
 ) -> ReplayedCurve:
-    """Replay at each cache size, in bytes; ``jobs`` replays run at once, ``progress`` is called after each.
+    """Replay at each cache size, in bytes; ``jobs`` replays run at once, ``progress`` is called after
+    each with the share that is done.
 
     They run in threads: compiled decisions do not hold the interpreter, and share the trace. Strategies in plain
     Python gain nothing from more jobs.
@@ -58,7 +59,7 @@ def replayed_curve(
     for row in _replay_all(request, sizes.tolist(), jobs):
         rows.append(row)
         if progress is not None:
-            progress()
+            progress(len(rows) / len(sizes))
     counts = {phase: _join([row[phase] for row in rows]) for phase in PHASES}
     return ReplayedCurve(request.policy.label, sizes, counts)
 

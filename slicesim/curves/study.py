@@ -29,13 +29,14 @@ _DRAWN = 1000
 class Line(NamedTuple):
     """One policy's curve.
 
-    drawn_at: sizes in bytes, rising, with the study's own among them; offline: it knows the future; cliff_bytes: of
-    LRU, or None; note: what a reader must know.
+    drawn_at: sizes in bytes, rising, with the study's own among them; offline: it knows the future; optimal: it
+    is Belady's; cliff_bytes: of LRU, or None; note: what a reader must know.
     """
 
     curve: Curve
     drawn_at: IntArray
     offline: bool
+    optimal: bool
     cliff_bytes: int | None
     note: str
 
@@ -52,33 +53,35 @@ def miss_rate_curves(
     """Return the curves of these policies at ``points`` sizes: from one batch to all experts, unless told otherwise.
 
     LRU takes one pass over the trace where that is exact, any other policy one replay for each size, ``jobs`` of them
-    at once; those with a cliff are replayed around it too. progress: called with the number of replays done.
+    at once; those with a cliff are replayed around it too. progress: called with the number of (policy, size)
+    pairs done.
     """
     labels = [request.policy.label for request in requests]
     for label in labels:
         if labels.count(label) > 1:
             raise UserError(f"two of the policies are called {label!r}: leave one out")
     sizes = _grid(requests, points, from_gb, to_gb)
-    lines, done = [], 0
-
-    def tick(steps: int) -> None:
-        nonlocal done
-        done += steps
-        if progress is not None:
-            progress(done)
-
-    for request in requests:
+    lines = []
+    for number, request in enumerate(requests):
         reason, cliff = why_not_one_pass(request), cliff_bytes(request)
         drawn_at = _around_the_cliff(request, cliff, sizes)
+
+        def tick(share: float, before: int = number) -> None:
+            if progress is not None:
+                progress(int((before + share) * len(sizes)))
+
         curve: Curve
         if reason is None:
             curve = lru_curve(request)
             fine = np.linspace(sizes[0], sizes[-1], _DRAWN).astype(np.int64)
             drawn_at = np.union1d(drawn_at, fine)
-            tick(len(sizes))
+            tick(1)
         else:
-            curve = replayed_curve(request, drawn_at, jobs, lambda: tick(1))
-        lines.append(Line(curve, drawn_at, request.policy.eviction.needs_future, cliff, _note(request, reason)))
+            curve = replayed_curve(request, drawn_at, jobs, tick)
+        eviction = request.policy.eviction
+        optimal = isinstance(eviction, Belady)
+        note = _note(request, reason, prompts=curve.at(sizes[:1])["prefill"].tokens > 0)
+        lines.append(Line(curve, drawn_at, eviction.needs_future, optimal, cliff, note))
     return Study(tuple(lines), sizes)
 
 
@@ -111,6 +114,7 @@ class Study:
                     "policy": line.curve.label,
                     "method": line.curve.method,
                     "offline": line.offline,
+                    "optimal_for_equal_sizes": line.optimal,
                     "cliff_bytes": line.cliff_bytes,
                     "note": line.note,
                 }
@@ -177,12 +181,16 @@ def _around_the_cliff(request: Request, cliff: int | None, sizes: IntArray) -> I
     return np.union1d(sizes, added[(added >= sizes[0]) & (added <= sizes[-1])])
 
 
-def _note(request: Request, reason: str | None) -> str:
+def _note(request: Request, reason: str | None, prompts: bool) -> str:
     notes = []
     if reason == WARM_PROMPT:
         notes.append(f"replayed: {reason}")
     if isinstance(request.policy.eviction, Belady):
         notes.append("optimal for objects of equal size only")
         if request.sizes.lsb_bytes.any() or len(set(request.sizes.msb_bytes.tolist())) > 1:
-            notes.append("not a bound here: sizes differ")
+            notes.append("no bound here: sizes differ")
+        elif prompts:
+            notes.append("no proven bound here: prompts stream in an order of their own")
+    if request.policy.constraint.watch() is not None or not request.policy.fetch.lsb:
+        notes.append("denied requests are no look-ups")
     return "; ".join(notes)

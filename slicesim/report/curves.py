@@ -106,7 +106,7 @@ def _lines(axis: Axes, study: Summary, shown: pd.DataFrame, column: str, factor:
 
 def _label(curve: dict[str, Any]) -> str:
     method = "all sizes, one pass" if curve["method"] == "one pass" else "replayed at the marked sizes"
-    bound = ", optimal for equal sizes only" if "equal size" in curve["note"] else ""
+    bound = ", optimal for equal sizes only" if curve["optimal_for_equal_sizes"] else ""
     return f"{curve['policy']} ({method}{bound})"
 
 

@@ -97,7 +97,8 @@ HEAD = {
 def test_rows_and_files(tmp_path):
     done = []
     study = miss_rate_curves(three(), 6, progress=done.append)
-    assert done[-1] == 6 + 9 + 6  # three more around the cliff of dbsc
+    assert done[-1] == 18
+    assert len(done) == 1 + 9 + 6  # dbsc is replayed at three sizes more, around its cliff
     assert done == sorted(done)
     frame = study.frame()
     assert frame.groupby("policy")["method"].first().to_dict() == {
@@ -130,8 +131,19 @@ def test_prompts_on_a_filled_cache_are_said_to_be_replayed():
     study = miss_rate_curves([*three(prompt=4), random_request("lru-slices", SLICES, prompt=4)], 3)
     assert [line.curve.method for line in study.lines] == ["one pass", "replay", "replay", "replay"]
     assert "prompts meet a filled cache" in study.lines[3].note
-    assert study.lines[2].note == "optimal for objects of equal size only"
+    assert study.lines[2].note.startswith("optimal for objects of equal size only; no proven bound here: prompts")
     assert set(study.frame()["phase"]) == {"prefill", "decode"}
+
+
+def test_what_a_reader_must_know():
+    names = ("belady", "static", "slicemoe", "fifo")
+    study = miss_rate_curves([random_request(name, SLICES) for name in names], 2)
+    notes = {curve["policy"]: curve for curve in study.describe(HEAD)["curves"]}
+    assert notes["belady"]["note"] == "optimal for objects of equal size only; no bound here: sizes differ"
+    assert [notes[name]["optimal_for_equal_sizes"] for name in names] == [True, False, False, False]
+    assert [notes[name]["offline"] for name in names] == [True, True, False, False]
+    assert notes["slicemoe"]["note"] == "denied requests are no look-ups"
+    assert notes["fifo"]["note"] == ""
 
 
 @pytest.mark.parametrize(
