@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 
 import numpy as np
 import pytest
@@ -27,6 +28,10 @@ POLICIES = {
     "prompt by threshold": policy("lru-slices", ("policy.prefill_precision", "threshold")),
 }
 WHOLE = ("lru-high", "lru-low")
+DBSC = {
+    name: policy("dbsc", ("policy.warmup", (("name", name),)), ("policy.precision.threshold", 0.2))
+    for name in ("last-layer", "none", "empty")
+}
 
 
 def twenty_sizes(request: Request) -> np.ndarray:
@@ -73,9 +78,11 @@ def test_equals_replays_and_more_capacity_never_misses_more(request):
         assert (counts.hits + counts.misses == (counts.hits + counts.misses)[0]).all()
 
 
-@given(request=requests())
-@settings(max_examples=60, deadline=None)
-def test_below_the_cliff_nothing_hits_in_decode(request):
+@given(request=requests(), other=st.none() | st.sampled_from(sorted(DBSC)))
+@settings(max_examples=100, deadline=None)
+def test_below_the_cliff_nothing_hits_in_decode(request, other):
+    if other:
+        request = dataclasses.replace(request, policy=DBSC[other], sizes=sizes_of(19, 16, LAYERS))
     cliff, least = cliff_bytes(request), least_bytes(request)
     assert cliff is not None
     if least < cliff:
@@ -157,6 +164,14 @@ def test_one_cache_per_layer_is_not_one_pass():
     request = request_of(trace, policy("lru-high"), sizes_of(3, 0, 1), scope_layers=True)
     assert why_not_one_pass(request) == "there is one cache per layer"
     assert cliff_bytes(request) is None
+
+
+@pytest.mark.parametrize("part", [{"warmup": "pcw"}, {"constraint": "budget"}, {"eviction": "lfu-keep"}])
+def test_no_cliff_where_recency_alone_does_not_decide(part):
+    (kind, name), *_ = part.items()
+    trace = make_trace([[[0]]], [[[1.0]]], [0], [1])
+    other = policy("dbsc", (f"policy.{kind}", (("name", name),)))
+    assert cliff_bytes(request_of(trace, other, sizes_of(3, 2, 1))) is None
 
 
 def test_a_cache_below_one_batch_is_refused():
