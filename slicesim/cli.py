@@ -113,6 +113,54 @@ def compare(
 
 
 @app.command()
+def mrc(
+    config: Config,
+    policies: Annotated[
+        str, typer.Option(help="Presets or file.py:Class, with commas.")
+    ] = "lru-high,lru-slices,dbsc,belady",
+    trace: TraceOption = None,
+    model: ModelOption = None,
+    set_: SetOption = None,
+    points: Annotated[int, typer.Option(min=2, help="Cache sizes of the table, and of the replays.")] = 24,
+    from_: Annotated[
+        float | None, typer.Option("--from", metavar="GB", help="Smallest cache [default: one batch].")
+    ] = None,
+    to: Annotated[float | None, typer.Option(metavar="GB", help="Largest cache [default: all experts].")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Replays at once.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option(help="Result folder [default: results/NAME-mrc of the config].", readable=False)
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Miss rates and flash traffic over cache sizes: one pass for LRU, replays for other policies."""
+    from slicesim.curves import miss_rate_curves
+    from slicesim.report.curves import mrc_notes, mrc_tables
+    from slicesim.report.folder import check_free
+    from slicesim.scenario import parse_assignments
+    from slicesim.simulation import prepare_comparison
+
+    folder = out or Path("results") / f"{config.stem}-mrc"
+    check_free(folder)
+    simulations = prepare_comparison(
+        config, _words(policies), model=model, trace=trace, set=parse_assignments(set_ or [])
+    )
+    requests = [simulation.request() for simulation in simulations]
+    with _progress("replaying", len(requests) * points) as progress:
+        study = miss_rate_curves(requests, points, from_gb=from_, to_gb=to, jobs=jobs, progress=progress)
+    _heed_interrupt()
+    description = study.describe(simulations[0].describe())
+    study.save(folder, description)
+    if json:
+        _print_json(description)
+        return
+    for table in mrc_tables(description):
+        _print(table)
+    for note in mrc_notes(description):
+        typer.echo(note)
+    typer.echo(f"written: {folder}/ (summary.json, mrc.parquet, mrc.png)")
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of scenario files, for editors."""
     from slicesim.scenario.schema import scenario_schema
