@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, replace
+from math import sqrt
 
 from slicesim.hardware.closed_loop import throughput_bytes_per_s
 from slicesim.hardware.flash_law import FlashLaw
@@ -73,7 +74,7 @@ def table(runs: Iterable[str] = RUNS) -> list[Read]:
 def loss(parameters: Parameters, reads: list[Read]) -> float:
     """Mean and root mean square of the errors, and a penalty on one above 10 %."""
     errors = [abs(parameters.error(read)) for read in reads]
-    square = (sum(error**2 for error in errors) / len(errors)) ** 0.5
+    square = sqrt(sum(error**2 for error in errors) / len(errors))
     return sum(errors) / len(errors) + square + 3 * max(0.0, max(errors) - 0.10)
 
 
@@ -127,7 +128,7 @@ def main() -> None:
         size, measured = read.size_bytes // 1024, read.bytes_per_s / MIB
         print(f"{read.run:9} {size:5} KiB x {read.lanes:2}: {measured:5.0f} MiB/s, {100 * FITTED.error(read):+5.1f} %")
     if "--cross" in sys.argv:
-        cross_validate(reads, fitted)
+        cross_validate(reads, START)
 
 
 if __name__ == "__main__":

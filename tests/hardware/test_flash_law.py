@@ -54,19 +54,19 @@ def test_two_lanes_by_hand() -> None:
     """
     assert (LAW.turn_ps, LAW.wait_ps) == (20 * US, 80 * US)
     assert (LAW.pipe_ps(200_000), LAW.lane_ps(200_000)) == (120 * US, 220 * US)
-    assert read_ends_ps(LAW, 200_000, 3) == [300 * US, 320 * US, 600 * US]
+    assert read_ends_ps(LAW, [200_000] * 3) == [300 * US, 320 * US, 600 * US]
 
 
 def test_a_lone_read_takes_the_latency_and_its_bytes_whatever_the_lanes() -> None:
     for lanes in (1, 2, 4, 32):
-        assert read_ends_ps(replace(LAW, lanes=lanes, queue_depth=None), 200_000, 1) == [300 * US]
+        assert read_ends_ps(replace(LAW, lanes=lanes, queue_depth=None), [200_000]) == [300 * US]
 
 
 def test_the_queue_bounds_what_is_in_flight() -> None:
     """Eight lanes behind a queue of two commands are two lanes; four such queues let all eight through."""
     narrow = replace(LAW, lanes=8, queue_depth=2)
     assert narrow.in_flight == 2
-    assert read_ends_ps(narrow, 200_000, 9) == read_ends_ps(LAW, 200_000, 9)
+    assert read_ends_ps(narrow, [200_000] * 9) == read_ends_ps(LAW, [200_000] * 9)
     assert replace(narrow, queues=4).in_flight == 8
 
 
@@ -159,7 +159,7 @@ BETTER = {
 }
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(
     st.builds(
         FlashLaw,
@@ -173,14 +173,13 @@ BETTER = {
     ),
     st.sampled_from(sorted(BETTER)),
     st.integers(1, 10**8),
-    st.integers(1, 1 << 23),
-    st.integers(1, 25),
+    st.lists(st.integers(1, 1 << 23), min_size=1, max_size=25),
 )
-def test_monotone_in_every_coefficient(law: FlashLaw, name: str, step: int, size: int, reads: int) -> None:
-    """A better coefficient never ends a batch of equal reads later; rounding up may cost 1 ps a read."""
+def test_monotone_in_every_coefficient(law: FlashLaw, name: str, step: int, sizes: list[int]) -> None:
+    """A better coefficient never ends a batch later, whatever its sizes; rounding up may cost 2 ps a read."""
     step = step if name.endswith(("_ps", "_s")) else 1 + step % 8
     better = replace(law, **{name: max(0 if name == "gap_ps" else 1, getattr(law, name) + BETTER[name] * step)})
-    assert max(read_ends_ps(better, size, reads)) <= max(read_ends_ps(law, size, reads)) + 2 * reads
+    assert max(read_ends_ps(better, sizes)) <= max(read_ends_ps(law, sizes)) + 2 * len(sizes)
 
 
 @given(st.floats(0.05, 1), st.floats(0.05, 1), st.floats(0.1, 1e4), st.integers(0, 10**17), st.integers(0, 10**17))
