@@ -91,8 +91,21 @@ class Flash(Section):
     lanes: Count = Field(description="reads in service at once")
     lane_bandwidth_gbs: Positive = Field(description="rate of one lane")
     latency_us: NotNegative = Field(description="t0: from taking a lane to the first byte")
+    gap_us: NotNegative | None = Field(
+        None, description="the pipe stands empty for gap / reads in flight between two reads in a row; none: 0"
+    )
+    queue_depth: Count | None = Field(None, description="commands that one queue holds; none: as many as lanes")
+    queues: Count | None = Field(None, description="command queues; none: one (UFS)")
+    hot_share: Share | None = Field(None, description="ceiling of the hot device over that of the cold one; none: 1")
+    hot_time_constant_s: Positive | None = Field(None, description="busy time in which the device warms up (1 - 1/e)")
     energy_pj_per_bit: NotNegative
     background_power_mw: NotNegative
+
+    @model_validator(mode="after")
+    def _warms_up_wholly(self) -> Flash:
+        if (self.hot_share is None) != (self.hot_time_constant_s is None):
+            raise ValueError("give hot_share and hot_time_constant_s together, or neither")
+        return self
 
 
 class Dram(Section):
