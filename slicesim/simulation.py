@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slicesim.account import Columns, account
+from slicesim.account import account
 from slicesim.checks import (
     capacity_bytes,
     check_capacity,
@@ -127,19 +127,20 @@ class Simulation:
     def run(self, progress: Progress | None = None) -> Result:
         """Replay the trace and collect the result."""
         from slicesim.result import Result, Window
+        from slicesim.rows import Rows
 
         settings = self.scenario.settings
         window = Window(settings.schedule.timeline_tokens)
-        rows: list[Columns] = []
+        rows = Rows(getattr(self.policy.constraint, "start_step", 0))
         done = 0
         for demand, plan, timeline in self.tables():
             mass = GateMass.of(demand, self.sizes, settings.amat)
-            rows.append(account(demand, plan, timeline, self.hardware, self.sizes, mass))
+            rows.add(account(demand, plan, timeline, self.hardware, self.sizes, mass))
             window.add(demand, plan, timeline)
             done += len(demand.token) if isinstance(demand, DecodeDemand) else demand.prompt_tokens
             if progress is not None:
                 progress(done)
-        if not rows:
+        if not len(rows):
             raise UserError(f"{self.trace.name}: the trace holds no tokens")
         return Result.collect(self.describe(), self.policy.constraint, rows, window)
 
