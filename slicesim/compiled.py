@@ -13,6 +13,7 @@ from collections import namedtuple
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import FunctionType
 from typing import Any, TypeVar
 
 import numba
@@ -38,11 +39,6 @@ def jit(function: Function) -> Function:
         return njit(function, cache=bool(folder), nogil=True, _nrt=False)  # type: ignore[no-any-return]
     finally:
         numba.config.CACHE_DIR = before
-
-
-def inlined(function: Function) -> Function:
-    """Compile a function into its callers: passing many columns costs more than what a small function does."""
-    return njit(function, inline="always")  # type: ignore[no-any-return]
 
 
 def rule(strategy: Any, *methods: str) -> Any:
@@ -71,12 +67,18 @@ def __getattr__(name: str) -> Any:
     return globals().setdefault(name, kind)
 
 
-def _text(function: Any) -> str:
-    """Code of a function, with the numbers that it finds outside itself."""
+def _text(function: Any, seen: tuple[Any, ...] = ()) -> str:
+    """Code of a function, with the numbers and functions that it finds outside itself."""
+    function = getattr(function, "py_func", function)
     code = function.__code__
-    outside = [(name, function.__globals__.get(name)) for name in code.co_names]
-    numbers = [pair for pair in outside if isinstance(pair[1], (bool, int, float))]
-    return repr((code.co_code, code.co_names, [getattr(c, "co_code", c) for c in code.co_consts], numbers))
+    outside: list[object] = []
+    for name in code.co_names:
+        value = getattr(function.__globals__.get(name), "py_func", function.__globals__.get(name))
+        if isinstance(value, (bool, int, float)):
+            outside.append((name, value))
+        elif isinstance(value, FunctionType) and value not in (function, *seen):
+            outside.append((name, _text(value, (function, *seen))))
+    return repr((code.co_code, code.co_names, [getattr(c, "co_code", c) for c in code.co_consts], outside))
 
 
 @cache
@@ -112,4 +114,4 @@ class _Notice(event.Listener):
 
 event.register("numba:compile", _Notice())
 
-__all__ = ["NumbaError", "inlined", "jit", "overload", "rule"]
+__all__ = ["COMPILING", "NumbaError", "jit", "overload", "rule"]

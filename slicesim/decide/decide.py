@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from slicesim.compiled import NumbaError, rule
 from slicesim.decide.cache import evict_all, eviction_score, make_room
-from slicesim.decide.decode import SLOT, SPREAD, Tokens, count_lookups, serve
+from slicesim.decide.decode import SLOT, SPREAD, Tokens, serve
 from slicesim.decide.demand import DecodeDemand, Demand, SliceSizes
 from slicesim.decide.future import Future
 from slicesim.decide.ledger import Ledger
@@ -140,9 +140,7 @@ class Decision:
     def _make_room(self, batch: int, demand: DecodeDemand) -> None:
         """Let a strategy that is not compiled choose who leaves."""
         token, layer = batch // self.layers, batch % self.layers
-        _, lookups = count_lookups(self.slots[0])
-        protected = np.flatnonzero(self.state.last_use > self.state.clock[0] - lookups)
-        make_room(self.state, protected, self.score)
+        make_room(self.state, np.flatnonzero(self.state.last_use > self.state.clock[1]), self.score)
         demand.resident_bytes[token, layer] = self.state.used_bytes.sum()
 
     def _tokens(self, block: TraceBlock) -> Tokens:
@@ -193,9 +191,8 @@ class LookAhead(NamedTuple):
 def _prefetch(strategy: Prefetch, layers: int, experts: int, top_k: int) -> LookAhead:
     before = np.zeros((layers, top_k), dtype=SLOT)
     before["expert"] = -1
-    budget_bytes = round(strategy.budget_mb * 1e6)
     own = rule(strategy, "guess") if strategy.layers_ahead else None
-    return LookAhead(own, before, np.zeros((experts, 2)), strategy.layers_ahead, budget_bytes)
+    return LookAhead(own, before, np.zeros((experts, 2)), strategy.layers_ahead, strategy.budget_bytes)
 
 
 def _one_batch(entries: IntArray) -> tuple[IntArray, IntArray]:

@@ -127,7 +127,7 @@ def serve(  # type: ignore[no-untyped-def]  # noqa: PLR0913
             _deny(slots, tokens, token, layer, slices, base, book)
         if future is not None:
             advance(future, slices)
-        begun = now = clock[0]
+        begun = now = clock[1] = clock[0]
         cache, added = slices[base].group, 0
         for index in range(top_k):
             slot = slots[index]

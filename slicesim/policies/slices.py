@@ -59,7 +59,7 @@ class SliceState:
     ``prompt_score`` (sum of gate scores). Offline, where a strategy asks for them: ``next_use`` (batch number of
     the next request) and ``total_count`` (requests in the whole trace). ``priority`` is drawn anew, uniformly,
     for every prefill.
-    ``clock`` holds one number, the last stamp; ``caches`` one record for each cache.
+    ``clock`` holds the last stamp, and the one when the batch in hand began; ``caches`` one record for each cache.
     """
 
     experts: int
@@ -81,7 +81,7 @@ class SliceState:
         slices["next_use"] = NEVER
         caches = np.zeros(layers if per_layer else 1, dtype=CACHE)
         caches["capacity_bytes"] = capacity_bytes
-        return cls(experts, slices, caches, np.zeros(1, dtype=np.int64))
+        return cls(experts, slices, caches, np.zeros(2, dtype=np.int64))
 
     def __getattr__(self, name: str) -> NDArray[Any]:
         """Return a field of all slices as a column."""
