@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import FunctionType
-from typing import Any, TypeVar
+from typing import Any
 
 import numba
 from numba import njit
@@ -24,19 +24,17 @@ from numba.extending import overload, register_jitable
 
 from slicesim.version import __version__
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
 COMPILING = "slicesim: compiling; later runs load the result from disk\n"
 
 _ROOMS = (".", "decide", "schedule", "policies", "curves", "quality", "trace")
 
 
-def jit(function: Function) -> Function:
+def jit(function: Callable[..., Any]) -> Any:
     """Compile a function at its first call, or load it from the cache on disk."""
     folder, before = _folder(), numba.config.CACHE_DIR
     numba.config.CACHE_DIR = folder
     try:
-        return njit(function, cache=bool(folder), nogil=True, _nrt=False)  # type: ignore[no-any-return]
+        return njit(function, cache=bool(folder), nogil=True, _nrt=False)
     finally:
         numba.config.CACHE_DIR = before
 
@@ -62,7 +60,7 @@ def __getattr__(name: str) -> Any:
     """Make the type of a rule by its name: numba's index on disk names the types of strategies not seen yet."""
     if not name.startswith("Rule_"):
         raise AttributeError(name)
-    kind = namedtuple(name, name.split("__")[1:])  # type: ignore[misc]  # noqa: PYI024
+    kind = namedtuple(name, name.split("__")[1:])  # type: ignore[misc]
     kind.__module__ = __name__
     return globals().setdefault(name, kind)
 

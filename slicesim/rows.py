@@ -96,7 +96,8 @@ class Rows:
 
     def frame(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Return all rows (or some columns of them) as a DataFrame; ``phase`` is ``prefill`` or ``decode``."""
-        return pa.concat_tables(self._tables(columns)).to_pandas()
+        frame: pd.DataFrame = pa.concat_tables(self._tables(columns)).to_pandas()
+        return frame
 
     def _tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         if self._spill is not None:

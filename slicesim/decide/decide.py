@@ -132,10 +132,11 @@ class Decision:
         cache = (state.slices, state.caches, state.clock, self.order, self.eviction)
         fixed = (self.routing, self.spreads, *self.ledger, self.future, *self.slots, *self.prefetch)
         try:
-            return serve(first, tokens, policy.fetch.lsb, *cache, *fixed, demand)
+            done: int = serve(first, tokens, policy.fetch.lsb, *cache, *fixed, demand)
         except (ArithmeticError, ValueError) as error:  # what compiled code of a user may raise
             name = type(policy.eviction).__name__
             raise UserError(f"{name}.key failed: {type(error).__name__}: {error}") from None
+        return done
 
     def _make_room(self, batch: int, demand: DecodeDemand) -> None:
         """Let a strategy that is not compiled choose who leaves."""
@@ -146,8 +147,7 @@ class Decision:
     def _tokens(self, block: TraceBlock) -> Tokens:
         policy, renormalised = self.request.policy, self.request.trace.header.score_kind == "renormalised"
         critical = policy.precision.critical(block.scores)
-        knows_all = block.logits is not None and (policy.routing.reroutes or self.ledger.denies_msb)
-        if not knows_all:
+        if block.logits is None or not (policy.routing.reroutes or self.ledger.denies_msb):
             nothing = np.zeros((0, 1, 1))
             return Tokens(
                 block.ids, block.scores, critical, nothing.astype(np.float32), nothing, nothing.astype(np.bool_)

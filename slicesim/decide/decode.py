@@ -63,34 +63,33 @@ SLOT = np.dtype(
     align=True,
 )
 
-# ruff: noqa: ANN001, ANN202, ARG001
 # What follows is compiled, and allocates nothing. slices, caches, clock: of SliceState; slots: SLOT records [top_k].
 
 
-def select(self, logits, slices, base, slots, spread, strength, chosen):  # type: ignore[no-untyped-def]
+def select(self, logits, slices, base, slots, spread, strength, chosen):
     """Mark the experts that the routing strategy chooses."""
 
 
 @overload(select)
-def _select(self, logits, slices, base, slots, spread, strength, chosen):  # type: ignore[no-untyped-def]
+def _select(self, logits, slices, base, slots, spread, strength, chosen):
     own = self.instance_class.compiled_select
     return lambda self, logits, slices, base, slots, spread, strength, chosen: own(
         self, logits, slices, base, slots, spread, strength, chosen
     )
 
 
-def guess(self, tokens, token, layer, before, points):  # type: ignore[no-untyped-def]
+def guess(self, tokens, token, layer, before, points):
     """Give points to the slices that the prefetch strategy would read ahead."""
 
 
 @overload(guess)
-def _guess(self, tokens, token, layer, before, points):  # type: ignore[no-untyped-def]
+def _guess(self, tokens, token, layer, before, points):
     own = self.instance_class.compiled_guess
     return lambda self, tokens, token, layer, before, points: own(self, tokens, token, layer, before, points)
 
 
 @jit
-def serve(  # type: ignore[no-untyped-def]  # noqa: PLR0913
+def serve(
     first, tokens, fetches_lsb, slices, caches, clock, order, rule, routing, spreads, book, window, future, slots,
     chosen, prefetch, before, points, depth, budget_bytes, out,
 ):  # fmt: skip
@@ -186,7 +185,7 @@ def serve(  # type: ignore[no-untyped-def]  # noqa: PLR0913
 
 
 @jit
-def _read_ahead(  # type: ignore[no-untyped-def]  # noqa: PLR0913
+def _read_ahead(
     prefetch, tokens, token, layer, last, before, points, slices, caches, clock, order, begun, budget_bytes, out
 ):
     """Insert the best-guessed missing slices of the coming layers, as far as budget and unprotected room allow."""
@@ -226,7 +225,7 @@ def _read_ahead(  # type: ignore[no-untyped-def]  # noqa: PLR0913
 
 
 @jit
-def _bytes_since(slices, first, stop, cache, begun):  # type: ignore[no-untyped-def]
+def _bytes_since(slices, first, stop, cache, begun):
     """Bytes of one cache's slices, among some, that the batch in hand has stamped."""
     total = 0
     for entry in range(first, stop):
@@ -236,7 +235,7 @@ def _bytes_since(slices, first, stop, cache, begun):  # type: ignore[no-untyped-
 
 
 @jit
-def _all_bytes(caches):  # type: ignore[no-untyped-def]
+def _all_bytes(caches):
     total = 0
     for cache in caches:
         total += cache.used_bytes
@@ -244,7 +243,7 @@ def _all_bytes(caches):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _stock(slots, ids, scores, critical):  # type: ignore[no-untyped-def]
+def _stock(slots, ids, scores, critical):
     """Sort the stock experts by falling score; equal scores keep slot order. A place is counted: no branch to guess."""
     for index in range(len(slots)):
         place = 0
@@ -261,7 +260,7 @@ def _stock(slots, ids, scores, critical):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _spread(logits):  # type: ignore[no-untyped-def]
+def _spread(logits):
     low = high = np.float64(logits[0])
     for logit in logits:
         low, high = min(low, np.float64(logit)), max(high, np.float64(logit))
@@ -269,7 +268,7 @@ def _spread(logits):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _reroute(slots, tokens, token, layer, chosen):  # type: ignore[no-untyped-def]
+def _reroute(slots, tokens, token, layer, chosen):
     """Newcomers take the slots of the originals that they replace, best with best; leaves ``chosen`` all false."""
     left = 0
     for slot in slots:
@@ -299,12 +298,12 @@ def _reroute(slots, tokens, token, layer, chosen):  # type: ignore[no-untyped-de
 
 
 @jit
-def _goes_before(a, b):  # type: ignore[no-untyped-def]
+def _goes_before(a, b):
     return a.gate > b.gate or (a.gate == b.gate and a.outcome < b.outcome)
 
 
 @jit
-def _swap(slots, place):  # type: ignore[no-untyped-def]
+def _swap(slots, place):
     a, b = slots[place - 1], slots[place]
     a.gate, b.gate = b.gate, a.gate
     a.original, b.original = b.original, a.original
@@ -314,7 +313,7 @@ def _swap(slots, place):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _look_up(slots, slices, base, fetches_lsb):  # type: ignore[no-untyped-def]
+def _look_up(slots, slices, base, fetches_lsb):
     """Judge every request against what is resident now, before anything moves."""
     for slot in slots:
         entry = base + 2 * slot.expert
@@ -328,12 +327,12 @@ def _look_up(slots, slices, base, fetches_lsb):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _hit(slices, entry, hit, ahead):  # type: ignore[no-untyped-def]
+def _hit(slices, entry, hit, ahead):
     return hit | ahead if slices[entry].ahead else hit
 
 
 @jit
-def count_lookups(slots):  # type: ignore[no-untyped-def]
+def count_lookups(slots):
     """Return (misses, look-ups) of a batch's slices; denied requests are no look-ups."""
     misses = hits = 0
     for slot in slots:
@@ -344,7 +343,7 @@ def count_lookups(slots):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _deny(slots, tokens, token, layer, slices, base, book):  # type: ignore[no-untyped-def]
+def _deny(slots, tokens, token, layer, slices, base, book):
     """Deny requests until the budget holds: lowest-gate LSBs first, then lowest-gate missing experts."""
     misses, lookups = count_lookups(slots)
     if book.denies_lsb:
@@ -366,7 +365,7 @@ def _deny(slots, tokens, token, layer, slices, base, book):  # type: ignore[no-u
 
 
 @jit
-def _replace(slots, index, tokens, token, layer, slices, base):  # type: ignore[no-untyped-def]
+def _replace(slots, index, tokens, token, layer, slices, base):
     """Put the best-scored resident expert in the slot, or drop the slot's expert."""
     slot = slots[index]
     kept = slot.outcome & (LSB_REQUESTED | LSB_DENIED | REROUTED)
@@ -390,7 +389,7 @@ def _replace(slots, index, tokens, token, layer, slices, base):  # type: ignore[
 
 
 @jit
-def _holds(slots, expert):  # type: ignore[no-untyped-def]
+def _holds(slots, expert):
     for slot in slots:
         if slot.expert == expert:
             return True

@@ -1,8 +1,8 @@
 """Prefetch: what is read before it is asked for.
 
-When a layer's router is done, a strategy guesses the experts of the coming layers of the same token; slices of them that
-are missing are read ahead, best guess first, within a budget of bytes. They enter the cache at once (the decision plane
-has no clock); whether they arrive in time is the schedule's business.
+When a layer's router is done, a strategy guesses the experts of the coming layers of the same token; slices of them
+that are missing are read ahead, best guess first, within a budget of bytes. They enter the cache at once (the decision
+plane has no clock); whether they arrive in time is the schedule's business.
 """
 
 from __future__ import annotations

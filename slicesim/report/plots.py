@@ -26,7 +26,7 @@ TIERS = ("flash", "dram", "sram", "npu", "background")
 
 
 def overview(summary: dict[str, Any], sums: pd.DataFrame, width: int, path: Path) -> None:
-    """Draw latency, energy, look-ups and quality of a run into one PNG. sums: DRAWN over ``width`` decode tokens each."""
+    """Draw latency, energy, look-ups and quality of a run into a PNG. sums: DRAWN over ``width`` decode tokens each."""
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -61,7 +61,7 @@ class OpKinds:
 
     def extend(self, kinds: Any) -> None:
         """Add kinds at the end: an OpKind of columns."""
-        self.columns = OpKind(*(np.concatenate(pair) for pair in zip(self.columns, kinds, strict=True)))
+        self.columns = OpKind(*(np.concatenate(pair) for pair in zip(self.columns, kinds, strict=True)))  # type: ignore[arg-type]
 
     def number(self, kind: OpKind) -> int:
         """Return the number of a kind that is met again and again."""
