@@ -95,7 +95,7 @@ def _folder() -> str:
     return str(folder) if os.access(folder, os.W_OK) else ""
 
 
-class _Notice(event.Listener):
+class _Notice(event.Listener):  # type: ignore[misc]
     """Says once that code is being compiled: the first run takes longer than those after it."""
 
     def __init__(self) -> None:

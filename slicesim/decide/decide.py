@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -102,6 +103,10 @@ class Decision:
         self.prefetch.before["expert"] = -1
         if self.request.reset_each_request:
             evict_all(self.state.slices, self.state.caches, np.flatnonzero(self.state.resident))
+            self._rebuild_order()
+
+    def _rebuild_order(self) -> None:
+        with _faults_of_key(self.request.policy.eviction):
             rebuild_order(self.order, self.eviction, self.state)
 
     def _draw(self) -> None:
@@ -113,7 +118,7 @@ class Decision:
     def _stream(self, prompt: PromptCounts, request: int) -> Demand:
         self._draw()
         demand = stream_prompt(self.state, self.request.policy, prompt, request, self.future)
-        rebuild_order(self.order, self.eviction, self.state)
+        self._rebuild_order()
         return demand
 
     def _decode(self, block: TraceBlock, first_position: int) -> DecodeDemand:
@@ -131,11 +136,8 @@ class Decision:
         policy, state = self.request.policy, self.state
         cache = (state.slices, state.caches, state.clock, self.order, self.eviction)
         fixed = (self.routing, self.spreads, *self.ledger, self.future, *self.slots, *self.prefetch)
-        try:
+        with _faults_of_key(policy.eviction):
             done: int = serve(first, tokens, policy.fetch.lsb, *cache, *fixed, demand)
-        except (ArithmeticError, ValueError) as error:  # what compiled code of a user may raise
-            name = type(policy.eviction).__name__
-            raise UserError(f"{name}.key failed: {type(error).__name__}: {error}") from None
         return done
 
     def _make_room(self, batch: int, demand: DecodeDemand) -> None:
@@ -210,6 +212,15 @@ def gate_scores(logits: NDArray[np.float32], stock: NDArray[np.int32], renormali
     return np.asarray(weights / chosen.sum(axis=-1, keepdims=True))
 
 
+@contextmanager
+def _faults_of_key(eviction: Eviction) -> Iterator[None]:
+    """Turn what compiled code of a user may raise into one line."""
+    try:
+        yield
+    except (ArithmeticError, ValueError) as error:
+        raise UserError(f"{type(eviction).__name__}.key failed: {type(error).__name__}: {error}") from None
+
+
 def _order(state: SliceState, eviction: Eviction) -> tuple[Order, object]:
     """Return the strategy as the batch loop wants it: compiled where it can be, else left to Python."""
     outside, cls = Outside(0), type(eviction)
@@ -220,7 +231,8 @@ def _order(state: SliceState, eviction: Eviction) -> tuple[Order, object]:
     order = order_of(state, eviction)
     compiled = outside if isinstance(order, Queues) else rule(eviction, "key", "tie")  # queues ask for no key
     try:
-        rebuild_order(order, compiled, state)
+        with _faults_of_key(eviction):
+            rebuild_order(order, compiled, state)
     except NumbaError:
         return outside, outside
     return order, compiled

@@ -53,10 +53,10 @@ class SliceState:
 
     Fields, each also a column of this object. Fixed: ``size_bytes``, ``number`` (the entry itself), ``layer``,
     ``kind``, ``group`` (the cache that holds it: one, or one per layer).
-    Changing: ``resident``; ``ahead`` (read ahead of its request, and not looked up since); ``last_use`` and ``inserted``
-    (stamps that rise with every look-up, -1 for never); ``count`` (look-ups ever) and ``count_since_insert``;
-    ``gate_mass`` (sum of gate scores looked up with). The last four are kept in decode only where the eviction strategy
-    may read them.
+    Changing: ``resident``; ``ahead`` (read ahead of its request, and not looked up since); ``last_use`` and
+    ``inserted`` (stamps that rise with every look-up, -1 for never); ``count`` (look-ups ever) and
+    ``count_since_insert``; ``gate_mass`` (sum of gate scores looked up with). Counts, gate mass and ``inserted`` are
+    kept in decode only where the eviction strategy may read them.
     Of the running request's prompt: ``prompt_count`` (selections of an MSB, critical selections of an LSB) and
     ``prompt_score`` (sum of gate scores). Offline, where a strategy asks for them: ``next_use`` (batch number of
     the next request) and ``total_count`` (requests in the whole trace). ``priority`` is drawn anew, uniformly,
