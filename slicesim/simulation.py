@@ -178,11 +178,12 @@ class Simulation:
             yield demand, lower(demand)
 
     def identity(self) -> dict[str, Any]:
-        """Return all that the figures follow from, as plain data: contents rather than the paths that they lie at."""
+        """Return all that the figures follow from, as plain data: values and contents, no paths and no sources."""
         settings = self.scenario.settings.model_dump(mode="json", exclude_none=True)
         settings["trace"].pop("path")
         return {
             **settings,
+            "device": _figures(settings["device"]),
             "slicesim_version": __version__,
             "trace_sha256": self.trace.digest,
             "model": self.model.model_dump(mode="json"),
@@ -260,3 +261,10 @@ class _Clock:
     def finish(self) -> None:
         """Let what is still under way come to its end."""
         self.engine.finish()
+
+
+def _figures(part: Any) -> Any:
+    """Reduce the coefficients of a device to their values."""
+    if not isinstance(part, dict):
+        return part
+    return part["value"] if "value" in part else {key: _figures(value) for key, value in part.items()}
