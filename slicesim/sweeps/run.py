@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
+from threading import Thread
 
 import pandas as pd
 
@@ -162,10 +165,24 @@ def _run(batches: list[list[Task]], jobs: int, within: Progress) -> Iterator[Fin
 
 def _in_worker(digests: list[str], scenarios: list[Scenario], trace_digest: str) -> Finished:
     """Run a batch in another process, to which only plain data goes: it opens trace and strategies by itself."""
+    _end_with_parent()
     settings = scenarios[0].settings
     trace = _trace(settings.trace.path, settings.model, trace_digest)
     simulations = [Simulation.prepare(scenario, trace) for scenario in scenarios]
     return list(zip(digests, _summaries(simulations), strict=True))
+
+
+@cache
+def _end_with_parent() -> None:
+    """Leave this process when the one that started it is killed: joblib's workers would wait for work for minutes."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 @lru_cache(maxsize=2)
