@@ -93,11 +93,12 @@ def prepare_comparison(
     return simulations
 
 
-def replay_together(simulations: Sequence[Simulation], progress: Progress | None = None) -> list[Result]:
+def replay_together(simulations: Sequence[Simulation], progress: Progress | None = None) -> Iterator[Result]:
     """Replay simulations whose decisions are the same (one ``decision_key``): decide once, time each one by itself.
 
-    Results in the given order. Demand tables are passed on one by one, none is kept; the rows of all results are, about
-    250 bytes for each token and simulation. Raises UserError where a simulated time is too long to count.
+    Yields the results in the given order, once all are through. Demand tables are passed on one by one and none is kept;
+    what each simulation has of its own is, about 160 bytes for a token. Raises UserError where a simulated time is too
+    long to count.
     """
     if len({simulation.decision_key() for simulation in simulations}) > 1:
         raise ValueError("simulations that decide differently cannot be replayed together")
@@ -122,10 +123,8 @@ def replay_together(simulations: Sequence[Simulation], progress: Progress | None
         raise UserError(f"{first.trace.name}: the trace holds no tokens")
     for clock in clocks:
         clock.finish()
-    return [
-        Result.collect(simulation.describe(), simulation.policy.constraint, own, window)
-        for simulation, own, window in zip(simulations, rows, windows, strict=True)
-    ]
+    for simulation, window in zip(simulations, windows, strict=True):
+        yield Result.collect(simulation.describe(), simulation.policy.constraint, rows.pop(0), window)
 
 
 @dataclass(frozen=True)
@@ -162,7 +161,8 @@ class Simulation:
 
     def run(self, progress: Progress | None = None) -> Result:
         """Replay the trace and collect the result."""
-        return replay_together([self], progress)[0]
+        (result,) = replay_together([self], progress)
+        return result
 
     def tables(self) -> Iterator[tuple[Demand, Plan, Timeline]]:
         """Yield each demand table with its plan and timeline, on one clock."""

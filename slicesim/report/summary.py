@@ -35,7 +35,8 @@ def constraint_report(rows: pd.DataFrame, constraint: Constraint) -> dict[str, A
     if target is None:
         return report
     decode = rows[rows["phase"] == DECODE]
-    active = decode[decode.groupby("request").cumcount() >= getattr(constraint, "start_step", 0)]
+    seen = ["msb_misses", "lsb_misses", "msb_hits", "lsb_hits", "strength"]
+    active = decode.loc[decode.groupby("request").cumcount() >= getattr(constraint, "start_step", 0), seen]
     misses = int(active[["msb_misses", "lsb_misses"]].to_numpy().sum())
     hits = int(active[["msb_hits", "lsb_hits"]].to_numpy().sum())
     rate = _share(misses, misses + hits)

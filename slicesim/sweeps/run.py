@@ -195,5 +195,4 @@ def _trace(path: str, model: str, digest: str) -> Trace:
 
 
 def _summaries(simulations: Sequence[Simulation], progress: Progress | None = None) -> list[str]:
-    results = replay_together(simulations, progress)
-    return [json.dumps(result.summary, allow_nan=False) for result in results]
+    return [json.dumps(result.summary, allow_nan=False) for result in replay_together(simulations, progress)]

@@ -61,7 +61,7 @@ def test_what_decides_alike_is_decided_once(folder, monkeypatch):
 def test_replaying_together_refuses_other_decisions(folder):
     tasks = prepare_sweep("s.yaml", "o").tasks
     with pytest.raises(ValueError, match="cannot be replayed together"):
-        simulation.replay_together([tasks[0].simulation, tasks[-1].simulation])
+        list(simulation.replay_together([tasks[0].simulation, tasks[-1].simulation]))
 
 
 def test_groups_are_cut_for_memory_and_for_jobs(folder, monkeypatch):
