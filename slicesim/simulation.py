@@ -96,9 +96,9 @@ def prepare_comparison(
 def replay_together(simulations: Sequence[Simulation], progress: Progress | None = None) -> Iterator[Result]:
     """Replay simulations whose decisions are the same (one ``decision_key``): decide once, time each one by itself.
 
-    Yields the results in the given order, once all are through. Demand tables are passed on one by one and none is kept;
-    what each simulation has of its own is, about 160 bytes for a token. Raises UserError where a simulated time is too
-    long to count.
+    Yields the results in the given order, once all are through. Demand tables are passed on one by one, none is kept;
+    the rows that each simulation has of its own are, about 160 bytes for a token. Raises UserError where a simulated
+    time is too long to count.
     """
     if len({simulation.decision_key() for simulation in simulations}) > 1:
         raise ValueError("simulations that decide differently cannot be replayed together")

@@ -79,7 +79,8 @@ def test_the_same_for_any_number_of_jobs(folder):
     assert (folder / "one/sweep.parquet").read_bytes() == (folder / "two/sweep.parquet").read_bytes()
 
 
-def test_a_policy_of_ones_own_in_other_processes(folder):
+def test_a_policy_of_ones_own_in_other_processes(folder, monkeypatch):
+    (folder / "warm.yaml").write_text((folder / "s.yaml").read_text())
     (folder / "own.py").write_text(
         "from slicesim.policies import Eviction\n"
         "class Mine(Eviction):\n"
@@ -89,6 +90,11 @@ def test_a_policy_of_ones_own_in_other_processes(folder):
     (folder / "s.yaml").write_text(
         "scenario: c.yaml\npolicies: [own.py:Mine, dbsc]\ngrid: {cache.capacity_gb: [0.00004032, 0.00006]}\n"
     )
+    monkeypatch.chdir("/")
+    api.sweep(
+        folder / "warm.yaml", jobs=2, out=folder / "warm"
+    )  # joblib keeps its workers, which stay where they began
+    monkeypatch.chdir(folder)
     frame = api.sweep("s.yaml", jobs=2)
     assert frame["policy"].tolist() == ["dbsc+Mine"] * 2 + ["dbsc"] * 2
     direct = api.simulate("c.yaml", policy="own.py:Mine", set={"cache.capacity_gb": 0.00006})
