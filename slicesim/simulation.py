@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slicesim.account import Columns, Decided, account
+from slicesim.account import Decided, account
 from slicesim.checks import (
     capacity_bytes,
     check_capacity,
@@ -97,24 +97,25 @@ def replay_together(simulations: Sequence[Simulation], progress: Progress | None
     """Replay simulations whose decisions are the same (one ``decision_key``): decide once, time each one by itself.
 
     Yields the results in the given order, once all are through. Demand tables are passed on one by one, none is kept;
-    the rows that each simulation has of its own are, about 160 bytes for a token. Raises UserError where a simulated
-    time is too long to count.
+    the rows that each simulation has of its own are, about 160 bytes for a token, or in a file where they are many.
+    Raises UserError where a simulated time is too long to count.
     """
     if len({simulation.decision_key() for simulation in simulations}) > 1:
         raise ValueError("simulations that decide differently cannot be replayed together")
     from slicesim.result import Result, Window
+    from slicesim.rows import Rows
 
     first = simulations[0]
     clocks = [_Clock(simulation) for simulation in simulations]
     windows = [Window(simulation.scenario.settings.schedule.timeline_tokens) for simulation in simulations]
-    rows: list[list[Columns]] = [[] for _ in simulations]
+    rows = [Rows(getattr(simulation.policy.constraint, "start_step", 0)) for simulation in simulations]
     done = 0
     for demand, work in first._workloads():
         mass = GateMass.of(demand, first.sizes, first.scenario.settings.amat)
         decided = Decided.of(demand, work, first.sizes, mass)
         for clock, window, own in zip(clocks, windows, rows, strict=True):
             plan, timeline = clock.run(work)
-            own.append(account(decided, plan, timeline, clock.simulation.hardware))
+            own.add(account(decided, plan, timeline, clock.simulation.hardware))
             window.add(demand, plan, timeline)
         done += len(demand.token) if isinstance(demand, DecodeDemand) else demand.prompt_tokens
         if progress is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 from slicesim.hardware.units import PS_PER_S, mw_to_pj, value_or_zero
 from slicesim.scenario.schema import Npu
@@ -30,10 +31,17 @@ class NpuTier:
 
     def compute_ps(self, eighths: int, tiles: int, batch: bool) -> int:
         """Time of a GEMV (``batch`` false) or GEMM; at least one cycle per tile."""
-        utilisation = self.settings.gemm_utilisation if batch else self.settings.gemv_utilisation
-        per_cycle = Fraction(utilisation.value) * int(self.settings.macs_per_cycle.value) * 8
-        cycles = max(int(tiles), -(-int(eighths) * per_cycle.denominator // per_cycle.numerator))
+        numerator, denominator = self._eighths_per_cycle[batch]
+        cycles = max(int(tiles), -(-int(eighths) * denominator // numerator))
         return max(1, -(-cycles * PS_PER_S // round(self.settings.clock_ghz.value * 1e9)))
+
+    @cached_property
+    def _eighths_per_cycle(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Work done in a cycle by a GEMV and by a GEMM, as exact ratios."""
+        work = int(self.settings.macs_per_cycle.value) * 8
+        utilisation = (self.settings.gemv_utilisation.value, self.settings.gemm_utilisation.value)
+        gemv, gemm = (Fraction(share) * work for share in utilisation)
+        return gemv.as_integer_ratio(), gemm.as_integer_ratio()
 
     def compute_energy_pj(self, eighths: float, dequantised_weights: float) -> float:
         """Energy of the work; one MAC is two operations in the all-in TOPS/W figure."""
