@@ -21,6 +21,7 @@ from slicesim.decide.prefill import PromptCounts, stream_prompt
 from slicesim.errors import UserError
 from slicesim.policies import LSB, MSB, Policy, Prefetch, SliceState
 from slicesim.policies.eviction import Eviction
+from slicesim.policies.prefetch import GUESS
 from slicesim.policies.slices import FloatArray, IntArray
 from slicesim.trace.split import Segment, segments
 from slicesim.trace.table import PREFILL, Trace, TraceBlock
@@ -185,7 +186,7 @@ class LookAhead(NamedTuple):
 
     rule: object
     before: NDArray[Any]
-    points: FloatArray
+    guesses: NDArray[Any]
     depth: int
     budget_bytes: int
 
@@ -194,7 +195,7 @@ def _prefetch(strategy: Prefetch, layers: int, experts: int, top_k: int) -> Look
     before = np.zeros((layers, top_k), dtype=SLOT)
     before["expert"] = -1
     own = rule(strategy, "guess") if strategy.layers_ahead else None
-    return LookAhead(own, before, np.zeros((experts, 2)), strategy.layers_ahead, strategy.budget_bytes)
+    return LookAhead(own, before, np.zeros(2 * experts, dtype=GUESS), strategy.layers_ahead, strategy.budget_bytes)
 
 
 def _one_batch(entries: IntArray) -> tuple[IntArray, IntArray]:

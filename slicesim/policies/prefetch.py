@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import numpy as np
 from pydantic import Field
 
 from slicesim.policies.base import Strategy
-from slicesim.policies.slices import FloatArray
+
+#: One guess: its points, and the slice within its layer (2 * expert, + 1 for the LSB).
+GUESS = np.dtype([("points", np.float64), ("slice", np.int64)])
 
 
 class Prefetch(Strategy):
@@ -41,7 +44,7 @@ class ReadAhead(Prefetch):
     """Base of strategies that guess what the next ``depth`` layers will want."""
 
     depth: int = Field(1, ge=1, description="layers ahead")
-    budget_mb: float = Field(20.0, gt=0, allow_inf_nan=False, description="decimal megabytes per batch, at most")
+    budget_mb: float = Field(6.0, gt=0, allow_inf_nan=False, description="decimal megabytes per batch, at most")
 
     @property
     def layers_ahead(self) -> int:
@@ -53,12 +56,13 @@ class ReadAhead(Prefetch):
         """Budget in bytes."""
         return round(self.budget_mb * 1e6)
 
-    def guess(self, tokens: Any, token: int, layer: int, before: Any, points: FloatArray) -> None:
-        """Give points above 0 to the slices of ``layer`` that the token will want; the most points are read first.
+    def guess(self, tokens: Any, token: int, layer: int, before: Any, guesses: Any) -> int:
+        """Enter the slices of ``layer`` that the token may want; return how many. The most points are read first.
 
-        points: [experts, 2] (MSB, LSB), all 0; tokens: the trace's ``ids``, ``scores`` and ``critical`` [tokens,
-        layers, top_k], of which only those of layers up to the one in hand are known on a real device; before:
-        records [layers, top_k] of the request's last token in decode (``expert``, -1 for none; ``gate``; ``critical``).
+        guesses: GUESS records [2 * experts], to be filled from the front; tokens: the trace's ``ids``, ``scores`` and
+        ``critical`` [tokens, layers, top_k], of which only those of layers up to the one in hand are known on a real
+        device; before: records [layers, top_k] of the request's last token in decode (``expert``, -1 for none;
+        ``gate``; ``critical``).
         Compiled into the batch loop.
         """
         raise NotImplementedError(f"{type(self).__name__} must define guess")
@@ -69,13 +73,15 @@ class PreviousToken(ReadAhead):
 
     name: ClassVar[str] = "previous-token"
 
-    def guess(self, tokens: Any, token: int, layer: int, before: Any, points: FloatArray) -> None:
+    def guess(self, tokens: Any, token: int, layer: int, before: Any, guesses: Any) -> int:
         """Points are gate scores."""
+        count = 0
         for slot in before[layer]:
             if slot.expert >= 0:
-                points[slot.expert, 0] = slot.gate
-                if slot.critical:
-                    points[slot.expert, 1] = slot.gate
+                for kind in range(2 if slot.critical else 1):
+                    guesses[count].points, guesses[count].slice = slot.gate, 2 * slot.expert + kind
+                    count += 1
+        return count
 
 
 class Oracle(ReadAhead):
@@ -83,10 +89,12 @@ class Oracle(ReadAhead):
 
     name: ClassVar[str] = "oracle"
 
-    def guess(self, tokens: Any, token: int, layer: int, before: Any, points: FloatArray) -> None:
+    def guess(self, tokens: Any, token: int, layer: int, before: Any, guesses: Any) -> int:
         """Points are gate scores."""
+        count = 0
         for slot in range(tokens.ids.shape[2]):
-            expert = tokens.ids[token, layer, slot]
-            points[expert, 0] = tokens.scores[token, layer, slot]
-            if tokens.critical[token, layer, slot]:
-                points[expert, 1] = tokens.scores[token, layer, slot]
+            for kind in range(2 if tokens.critical[token, layer, slot] else 1):
+                guesses[count].points = tokens.scores[token, layer, slot]
+                guesses[count].slice = 2 * tokens.ids[token, layer, slot] + kind
+                count += 1
+        return count

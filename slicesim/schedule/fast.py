@@ -78,7 +78,8 @@ def _run(
                     )
                     served, now = reads, dram_free
                 else:
-                    last_fill[: stop - op] = 0
+                    for waiting in range(stop - op):
+                        last_fill[waiting] = 0
                     for place in range(reads):
                         last_fill[read_op[fills[place]] - op] = place + 1
             while op < stop:
@@ -111,7 +112,8 @@ def _read(
     read_end,
 ):  # fmt: skip
     """Take a batch's reads through lanes and pipe; ``fills``: their numbers in order of asking for the DRAM write."""
-    lane_free[:] = now
+    for lane in range(len(lane_free)):
+        lane_free[lane] = now
     pipe_free = now
     for index in range(reads):
         read = first + index
