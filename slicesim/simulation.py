@@ -11,6 +11,7 @@ from slicesim.account import Columns, account
 from slicesim.checks import (
     capacity_bytes,
     check_capacity,
+    check_device,
     check_scores,
     check_trace_fits,
     cliff_warning,
@@ -108,6 +109,7 @@ class Simulation:
     def prepare(cls, scenario: Scenario, trace: Trace | None = None) -> Simulation:
         """Load what the scenario names; raises UserError where the parts do not fit together."""
         settings = scenario.settings
+        check_device(scenario)
         trace = trace or load_trace(settings.trace.path, scenario.where("trace", "path"), settings.model)
         model = load_model(settings.model, scenario.where("model"))
         check_trace_fits(scenario, trace, model)
@@ -148,7 +150,7 @@ class Simulation:
         schedule = self.scenario.settings.schedule
         clock = engine(schedule.engine, schedule.overlap)
         lower = Lowering(Shapes(self.model, self.sizes, self.trace.header.layers))
-        planner = Planner(self.hardware, self.sizes)
+        planner = Planner(self.hardware, self.sizes, self.model)
         for demand in decide(self.request()):
             try:
                 plan = planner(lower(demand))
