@@ -161,6 +161,23 @@ def mrc(
 
 
 @app.command()
+def devices(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder of scenario files [default: the shipped ones].", readable=False)
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """List devices: flash, DRAM, what computes, peak and effective bandwidth."""
+    from slicesim.report.devices import devices_table, list_devices
+
+    found = list_devices(folder)
+    if json:
+        _print_json(found)
+    else:
+        _print(devices_table(found))
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of scenario files, for editors."""
     from slicesim.scenario.schema import scenario_schema
