@@ -58,7 +58,7 @@ class Parameters:
 
 
 START = Parameters(latency_us=200, gap_us=90, lane_gbs=2.1, by_lanes_gbs=2.55, by_size_gbs=2.45)
-#: The result, rounded: hwconfigs/oneplus-15r.yaml holds it.
+#: The result, rounded: hwconfigs/parts/flash-ufs4-oneplus15r.yaml holds it.
 FITTED = Parameters(latency_us=199, gap_us=102, lane_gbs=2.085, by_lanes_gbs=2.517, by_size_gbs=2.453)
 
 

@@ -41,8 +41,8 @@ fit_flash = _fit_flash()
 
 
 def _part(name: str) -> FlashTier:
-    data = yaml.safe_load((ROOT / "hwconfigs" / f"{name}.yaml").read_text(encoding="utf-8"))
-    return FlashTier(Flash.model_validate(data["device"]["flash"] if "device" in data else data))
+    text = (ROOT / "hwconfigs" / "parts" / f"{name}.yaml").read_text(encoding="utf-8")
+    return FlashTier(Flash.model_validate(yaml.safe_load(text)))
 
 
 def test_two_lanes_by_hand() -> None:
@@ -117,8 +117,8 @@ def test_the_fit_is_where_the_search_ends() -> None:
             assert fit_flash.loss(replace(fit_flash.FITTED, **{name: value * factor}), reads) > best
 
 
-def test_the_device_in_hwconfigs_is_the_fit() -> None:
-    law, fitted = _part("oneplus-15r").law, fit_flash.FITTED
+def test_the_part_in_hwconfigs_is_the_fit() -> None:
+    law, fitted = _part("flash-ufs4-oneplus15r").law, fit_flash.FITTED
     assert (law.latency_ps, law.gap_ps) == (fitted.latency_us * US, fitted.gap_us * US)
     assert law.lane_bytes_per_s == fitted.lane_gbs * 1e9
     assert law.ceiling_bytes_per_s == fitted.by_size_gbs * 1e9
@@ -127,14 +127,14 @@ def test_the_device_in_hwconfigs_is_the_fit() -> None:
 
 @pytest.mark.parametrize("row", reference_rows("nvme_reads"), ids=lambda row: f"{row['read_kib']}KiB")
 def test_nvme_table(row: dict[str, str]) -> None:
-    law = replace(_part("parts/flash-nvme-pcie4").law, lanes=int(row["in_flight"]))
+    law = replace(_part("flash-nvme-pcie4").law, lanes=int(row["in_flight"]))
     measured = float(row["gb_per_s"]) * 1e9
     assert abs(relative_error(throughput_bytes_per_s(law, int(row["read_kib"]) * 1024), measured)) < 0.01
 
 
 def test_unseen_sizes_and_lane_counts_are_plausible() -> None:
     """More bytes a read and more lanes never lower the throughput, from 16 KiB to 16 MiB and 1 to 32 lanes."""
-    base = _part("oneplus-15r").law
+    base = _part("flash-ufs4-oneplus15r").law
     rates = {
         (lanes, kib): throughput_bytes_per_s(replace(base, lanes=lanes), kib * 1024)
         for lanes in (1, 2, 3, 4, 6, 8, 16, 32)

@@ -1,4 +1,4 @@
-"""The two engines on devices beyond the paper's: memory by its table, array by its shape, CPU, a flash that warms up."""
+"""The two engines on devices beyond the paper's: memory by name, array by shape, CPU, a flash that warms up."""
 
 from __future__ import annotations
 
