@@ -20,6 +20,9 @@ NAMES = {
     "laptop-snapdragon-x", "raspberry-pi-5", "apple-m3-max",
 }  # fmt: skip
 
+#: What a data sheet says without doubt may stand without a range.
+FACTS = {"capacity_gb", "channels", "queues"}
+
 by_name = pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 
 
@@ -34,7 +37,7 @@ def test_every_coefficient_has_a_source_and_a_range(config):
     assert len(found) >= 15
     for path, coefficient in found.items():
         assert len(coefficient.source) > 5, path
-        if config.stem != "mobile":
+        if config.stem != "mobile" and path[-1] not in FACTS:
             assert coefficient.low is not None, path
             assert coefficient.high is not None, path
 
