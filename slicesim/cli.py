@@ -161,14 +161,6 @@ def mrc(
 
 
 @app.command()
-def schema() -> None:
-    """Print the JSON Schema of scenario files, for editors."""
-    from slicesim.scenario.schema import scenario_schema
-
-    _print_json(scenario_schema())
-
-
-@app.command()
 def devices(
     folder: Annotated[
         Path | None, typer.Argument(help="Folder of scenario files [default: the shipped ones].", readable=False)
@@ -183,6 +175,14 @@ def devices(
         _print_json(found)
     else:
         _print(devices_table(found))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of scenario files, for editors."""
+    from slicesim.scenario.schema import scenario_schema
+
+    _print_json(scenario_schema())
 
 
 @trace_app.command("import")
