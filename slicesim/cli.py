@@ -53,6 +53,7 @@ def run(
     trace: TraceOption = None,
     model: ModelOption = None,
     policy: PolicyOption = None,
+    engine: Annotated[str | None, typer.Option(help="fast (compiled, the default) or reference (SimPy).")] = None,
     set_: SetOption = None,
     out: Annotated[
         Path | None, typer.Option(help="Result folder [default: results/NAME of the config].", readable=False)
@@ -65,7 +66,8 @@ def run(
     from slicesim.scenario import Scenario, parse_assignments
     from slicesim.simulation import Simulation
 
-    scenario = Scenario.load(config, model=model, trace=trace, policy=policy, assignments=parse_assignments(set_ or []))
+    chosen = [*(set_ or []), *([] if engine is None else [f"schedule.engine={engine}"])]
+    scenario = Scenario.load(config, model=model, trace=trace, policy=policy, assignments=parse_assignments(chosen))
     folder = out or Path("results") / config.stem
     check_free(folder)
     simulation = Simulation.prepare(scenario)
@@ -175,6 +177,32 @@ def devices(
         _print_json(found)
     else:
         _print(devices_table(found))
+
+
+@app.command()
+def sweep(
+    config: Annotated[Path, typer.Argument(metavar="SWEEP", help="Sweep file (YAML): a scenario and a grid.", **FILE)],
+    jobs: Annotated[int, typer.Option(min=1, help="Processes at once.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option(help="Result folder [default: results/NAME of the sweep].", readable=False)
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Run a grid of scenarios into one table; a second call runs only what is missing."""
+    from slicesim.report.sweep import sweep_json, sweep_table, sweep_warnings
+    from slicesim.sweeps import prepare_sweep
+
+    prepared = prepare_sweep(config, out)
+    with _progress("sweeping", len(prepared.tasks)) as progress:
+        outcome = prepared.run(jobs, progress)
+    _heed_interrupt()
+    _warn(sweep_warnings(outcome))
+    if json:
+        _print_json(sweep_json(outcome))
+        return
+    _print(sweep_table(outcome))
+    typer.echo(f"{len(prepared.tasks)} points: {outcome.found} found finished, {outcome.ran} run")
+    typer.echo(f"written: {outcome.folder}/ (sweep.parquet, points/)")
 
 
 @app.command()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slicesim.account import Columns, account
+from slicesim.account import Decided, account
 from slicesim.checks import (
     capacity_bytes,
     check_capacity,
@@ -25,7 +26,7 @@ from slicesim.models import ModelGeometry, int8_bytes, load_model
 from slicesim.policies import Policy, build_policy
 from slicesim.quality import GateMass
 from slicesim.scenario import Scenario
-from slicesim.schedule import Lowering, Plan, Planner, Shapes, Timeline, engine
+from slicesim.schedule import Lowering, Plan, Planner, Shapes, Timeline, Workload, engine
 from slicesim.trace import Trace, load_trace
 from slicesim.version import __version__
 
@@ -93,6 +94,41 @@ def prepare_comparison(
     return simulations
 
 
+def replay_together(simulations: Sequence[Simulation], progress: Progress | None = None) -> Iterator[Result]:
+    """Replay simulations whose decisions are the same (one ``decision_key``): decide once, time each one by itself.
+
+    Yields the results in the given order, once all are through. Demand tables are passed on one by one, none is kept;
+    the rows that each simulation has of its own are, about 160 bytes for a token, or in a file where they are many.
+    Raises UserError where a simulated time is too long to count.
+    """
+    if len({simulation.decision_key() for simulation in simulations}) > 1:
+        raise ValueError("simulations that decide differently cannot be replayed together")
+    from slicesim.result import Result, Window
+    from slicesim.rows import Rows
+
+    first = simulations[0]
+    clocks = [_Clock(simulation) for simulation in simulations]
+    windows = [Window(simulation.scenario.settings.schedule.timeline_tokens) for simulation in simulations]
+    rows = [Rows(getattr(simulation.policy.constraint, "start_step", 0)) for simulation in simulations]
+    done = 0
+    for demand, work in first._workloads():
+        mass = GateMass.of(demand, first.sizes, first.scenario.settings.amat)
+        decided = Decided.of(demand, work, first.sizes, mass)
+        for clock, window, own in zip(clocks, windows, rows, strict=True):
+            plan, timeline = clock.run(work)
+            own.add(account(decided, plan, timeline, clock.simulation.hardware))
+            window.add(demand, plan, timeline)
+        done += len(demand.token) if isinstance(demand, DecodeDemand) else demand.prompt_tokens
+        if progress is not None:
+            progress(done)
+    if not done:
+        raise UserError(f"{first.trace.name}: the trace holds no tokens")
+    for clock in clocks:
+        clock.finish()
+    for simulation, window in zip(simulations, windows, strict=True):
+        yield Result.collect(simulation.describe(), simulation.policy.constraint, rows.pop(0), window)
+
+
 @dataclass(frozen=True)
 class Simulation:
     """A scenario with everything that it names loaded and checked against each other."""
@@ -117,8 +153,9 @@ class Simulation:
         check_scores(scenario, trace, policy)
         sizes = slice_sizes(scenario, trace, model, policy)
         check_capacity(scenario, trace, model, sizes)
-        warnings = (*other_model_warning(trace, model), *cliff_warning(scenario, trace, policy, sizes))
-        return cls(scenario, trace, model, policy, sizes, Hardware.of(settings.device), warnings)
+        simulation = cls(scenario, trace, model, policy, sizes, Hardware.of(settings.device), ())
+        warnings = (*other_model_warning(trace, model), *cliff_warning(simulation.request()))
+        return replace(simulation, warnings=warnings)
 
     @property
     def tokens(self) -> int:
@@ -128,40 +165,41 @@ class Simulation:
 
     def run(self, progress: Progress | None = None) -> Result:
         """Replay the trace and collect the result."""
-        from slicesim.result import Result, Window
-
-        settings = self.scenario.settings
-        window = Window(settings.schedule.timeline_tokens)
-        rows: list[Columns] = []
-        done = 0
-        for demand, plan, timeline in self.tables():
-            mass = GateMass.of(demand, self.sizes, settings.amat)
-            rows.append(account(demand, plan, timeline, self.hardware, self.sizes, mass))
-            window.add(demand, plan, timeline)
-            done += len(demand.token) if isinstance(demand, DecodeDemand) else demand.prompt_tokens
-            if progress is not None:
-                progress(done)
-        if not rows:
-            raise UserError(f"{self.trace.name}: the trace holds no tokens")
-        return Result.collect(self.describe(), self.policy.constraint, rows, window)
+        (result,) = replay_together([self], progress)
+        return result
 
     def tables(self) -> Iterator[tuple[Demand, Plan, Timeline]]:
         """Yield each demand table with its plan and timeline, on one clock."""
-        schedule = self.scenario.settings.schedule
-        clock = engine(schedule.engine, schedule.overlap)
-        lower = Lowering(Shapes(self.model, self.sizes, self.trace.header.layers))
-        planner = Planner(self.hardware, self.sizes, self.model)
-        for demand in decide(self.request()):
-            try:
-                plan = planner(lower(demand))
-                timeline = clock.run(plan)
-            except OverflowError:
-                raise UserError(
-                    "the simulated time passes 2^63 ps (107 days): look at device.flash and device.dram, "
-                    "bandwidth_gbs and latency_us"
-                ) from None
-            yield demand, plan, timeline
+        clock = _Clock(self)
+        for demand, work in self._workloads():
+            yield demand, *clock.run(work)
         clock.finish()
+
+    def _workloads(self) -> Iterator[tuple[Demand, Workload]]:
+        """Yield each demand table, and what it asks of a device."""
+        lower = Lowering(Shapes(self.model, self.sizes, self.trace.header.layers))
+        for demand in decide(self.request()):
+            yield demand, lower(demand)
+
+    def identity(self) -> dict[str, Any]:
+        """Return all that the figures follow from, as plain data: values and contents, no paths and no sources."""
+        settings = self.scenario.settings.model_dump(mode="json", exclude_none=True)
+        settings["trace"].pop("path")
+        return {
+            **settings,
+            "device": _figures(settings["device"]),
+            "slicesim_version": __version__,
+            "trace_sha256": self.trace.digest,
+            "model": self.model.model_dump(mode="json"),
+            "policy": {"label": self.policy.label, **self.policy.describe(), "code_sha256": self.policy.code_digests()},
+        }
+
+    def decision_key(self) -> str:
+        """Return what decide and lowering see of the identity: simulations of one key share their demand tables."""
+        seen = self.identity()
+        for unseen in ("device", "schedule"):
+            seen.pop(unseen)
+        return json.dumps(seen, sort_keys=True)
 
     def describe(self) -> dict[str, Any]:
         """Return the head of the summary: version, resolved scenario, trace."""
@@ -202,3 +240,35 @@ class Simulation:
             reset_each_request=settings.cache.reset == "request",
             seed=settings.seed,
         )
+
+
+class _Clock:
+    """One device's time: workloads in, plans and timelines out, one after another."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        schedule = simulation.scenario.settings.schedule
+        self.simulation = simulation
+        self.planner = Planner(simulation.hardware, simulation.sizes, simulation.model)
+        self.engine = engine(schedule.engine, schedule.overlap)
+
+    def run(self, work: Workload) -> tuple[Plan, Timeline]:
+        """Put the next workload on the clock."""
+        try:
+            plan = self.planner(work)
+            return plan, self.engine.run(plan)
+        except OverflowError:
+            raise UserError(
+                "the simulated time passes 2^63 ps (107 days): look at device.flash and device.dram, "
+                "bandwidth_gbs and latency_us"
+            ) from None
+
+    def finish(self) -> None:
+        """Let what is still under way come to its end."""
+        self.engine.finish()
+
+
+def _figures(part: Any) -> Any:
+    """Reduce the coefficients of a device to their values."""
+    if not isinstance(part, dict):
+        return part
+    return part["value"] if "value" in part else {key: _figures(value) for key, value in part.items()}

@@ -20,12 +20,11 @@ Score = Callable[[IntArray], Keys]
 _OWN_CODE = str(Path(__file__).parents[1])
 
 
-# ruff: noqa: ANN001, ANN202
 # Compiled functions take records: ``slices`` and ``caches`` of SliceState, and its ``clock``.
 
 
 @jit
-def insert(slices, caches, clock, entry):  # type: ignore[no-untyped-def]
+def insert(slices, caches, clock, entry):
     """Make a slice resident."""
     slices[entry].resident = True
     slices[entry].inserted = clock[0]
@@ -34,18 +33,30 @@ def insert(slices, caches, clock, entry):  # type: ignore[no-untyped-def]
 
 
 @jit
-def touch(slices, clock, entry, gate):  # type: ignore[no-untyped-def]
-    """Record one look-up."""
-    clock[0] += 1
-    slices[entry].last_use = clock[0]
-    slices[entry].count += 1
-    slices[entry].count_since_insert += 1
-    slices[entry].gate_mass += gate
-    slices[entry].ahead = False
+def look_up(slices, entry, fetched, stamp):
+    """Stamp a slice, and make it resident; return the bytes that this adds to its cache.
+
+    Without a branch: hits and misses come at random.
+    """
+    record = slices[entry]
+    record.resident = True
+    record.ahead = False
+    record.last_use = stamp
+    return record.size_bytes if fetched else 0
 
 
 @jit
-def drop(slices, caches, entry):  # type: ignore[no-untyped-def]
+def count(slices, entry, fetched, stamp, gate):
+    """Keep the statistics of a look-up, for strategies that ask for them."""
+    record = slices[entry]
+    record.inserted = stamp - 1 if fetched else record.inserted
+    record.count_since_insert = 1 if fetched else record.count_since_insert + 1
+    record.count += 1
+    record.gate_mass += gate
+
+
+@jit
+def drop(slices, caches, entry):
     """Take one resident slice out; its LSB, where it has one, is the caller's business."""
     slices[entry].resident = False
     slices[entry].ahead = False
@@ -53,7 +64,7 @@ def drop(slices, caches, entry):  # type: ignore[no-untyped-def]
 
 
 @jit
-def evict(slices, caches, entry):  # type: ignore[no-untyped-def]
+def evict(slices, caches, entry):
     """Take out a slice where it is resident; an LSB never outlives its MSB."""
     if slices[entry].resident:
         drop(slices, caches, entry)
@@ -62,14 +73,14 @@ def evict(slices, caches, entry):  # type: ignore[no-untyped-def]
 
 
 @jit
-def evict_all(slices, caches, entries):  # type: ignore[no-untyped-def]
+def evict_all(slices, caches, entries):
     """Evict all of these."""
     for entry in entries:
         evict(slices, caches, entry)
 
 
 @jit
-def evict_in_order(slices, caches, entries):  # type: ignore[no-untyped-def]
+def evict_in_order(slices, caches, entries):
     """Evict in this order until every cache's bytes fit."""
     for entry in entries:
         cache = slices[entry].group
@@ -78,12 +89,14 @@ def evict_in_order(slices, caches, entries):  # type: ignore[no-untyped-def]
 
 
 @jit
-def look_up_all(slices, caches, clock, entries, gates):  # type: ignore[no-untyped-def]
+def look_up_all(slices, caches, clock, entries, gates):
     """Record look-ups in this order, inserting what is not resident."""
     for index in range(len(entries)):
-        if not slices[entries[index]].resident:
-            insert(slices, caches, clock, entries[index])
-        touch(slices, clock, entries[index], gates[index])
+        entry = entries[index]
+        clock[0] += 1
+        fetched = not slices[entry].resident
+        caches[slices[entry].group].used_bytes += look_up(slices, entry, fetched, clock[0])
+        count(slices, entry, fetched, clock[0], gates[index])
 
 
 def make_room(state: SliceState, protected: IntArray, score: Score) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicesim.compiled import jit, overload
-from slicesim.decide.cache import insert, touch
+from slicesim.decide.cache import insert, look_up
 from slicesim.decide.demand import (
     DROPPED,
     LSB_AHEAD,
@@ -28,8 +28,8 @@ from slicesim.decide.demand import (
 )
 from slicesim.decide.future import advance
 from slicesim.decide.ledger import active, allows, end_token
-from slicesim.decide.order import make_room, settle
-from slicesim.policies.slices import LSB
+from slicesim.decide.order import looked_up, make_room, settle, stamped
+from slicesim.policies.slices import LSB, MSB
 
 
 class Tokens(NamedTuple):
@@ -63,34 +63,33 @@ SLOT = np.dtype(
     align=True,
 )
 
-# ruff: noqa: ANN001, ANN202, ARG001
 # What follows is compiled, and allocates nothing. slices, caches, clock: of SliceState; slots: SLOT records [top_k].
 
 
-def select(self, logits, slices, base, slots, spread, strength, chosen):  # type: ignore[no-untyped-def]
+def select(self, logits, slices, base, slots, spread, strength, chosen):
     """Mark the experts that the routing strategy chooses."""
 
 
 @overload(select)
-def _select(self, logits, slices, base, slots, spread, strength, chosen):  # type: ignore[no-untyped-def]
+def _select(self, logits, slices, base, slots, spread, strength, chosen):
     own = self.instance_class.compiled_select
     return lambda self, logits, slices, base, slots, spread, strength, chosen: own(
         self, logits, slices, base, slots, spread, strength, chosen
     )
 
 
-def guess(self, tokens, token, layer, before, points):  # type: ignore[no-untyped-def]
+def guess(self, tokens, token, layer, before, points):
     """Give points to the slices that the prefetch strategy would read ahead."""
 
 
 @overload(guess)
-def _guess(self, tokens, token, layer, before, points):  # type: ignore[no-untyped-def]
+def _guess(self, tokens, token, layer, before, points):
     own = self.instance_class.compiled_guess
     return lambda self, tokens, token, layer, before, points: own(self, tokens, token, layer, before, points)
 
 
 @jit
-def serve(  # type: ignore[no-untyped-def]  # noqa: PLR0913
+def serve(
     first, tokens, fetches_lsb, slices, caches, clock, order, rule, routing, spreads, book, window, future, slots,
     chosen, prefetch, before, points, depth, budget_bytes, out,
 ):  # fmt: skip
@@ -99,19 +98,24 @@ def serve(  # type: ignore[no-untyped-def]  # noqa: PLR0913
     tokens: Tokens; order, rule: who leaves, by which strategy; routing: rule of the routing strategy; spreads: SPREAD
     [layers]; book, window: of the Ledger; future: Future; chosen: bool [experts], scratch; prefetch: rule of the
     prefetch strategy; before: SLOT [layers, top_k] of the last token; points: [experts, 2], scratch; depth: layers
-    looked ahead; budget_bytes: of prefetches in a batch; out: DecodeDemand.
+    looked ahead; budget_bytes: of prefetches in a batch; out: DecodeDemand. routing, future and prefetch are None
+    where the policy does without: the code for them is left out.
     It stops early where Python must make room: the batch before the returned one has overfilled the cache.
     """
     count, layers, top_k = tokens.ids.shape
     book = book[0]
+    entries = len(slices) // layers  # of a layer
+    token, layer = first // layers, first % layers - 1
     for batch in range(first, count * layers):
-        token, layer = batch // layers, batch % layers
-        base = len(slices) // layers * layer
+        layer += 1
+        if layer == layers:
+            token, layer = token + 1, 0
+        base = entries * layer
         if layer == 0:
             out.strength[token] = book.strength
             out.step[token] = book.step
         _stock(slots, tokens.ids[token, layer], tokens.scores[token, layer], tokens.critical[token, layer])
-        if len(tokens.logits) > 0:
+        if routing is not None:
             spreads[layer].total += _spread(tokens.logits[token, layer])
             spreads[layer].tokens += 1
             spread = spreads[layer].total / spreads[layer].tokens
@@ -120,9 +124,10 @@ def serve(  # type: ignore[no-untyped-def]  # noqa: PLR0913
         _look_up(slots, slices, base, fetches_lsb)
         if active(book):
             _deny(slots, tokens, token, layer, slices, base, book)
-        if len(future.offsets) > 0:
+        if future is not None:
             advance(future, slices)
-        begun = clock[0]
+        begun = now = clock[1] = clock[0]
+        cache, added = slices[base].group, 0
         for index in range(top_k):
             slot = slots[index]
             outcome = slot.outcome
@@ -134,33 +139,43 @@ def serve(  # type: ignore[no-untyped-def]  # noqa: PLR0913
                 continue
             entry = base + 2 * slot.expert
             if outcome & (LSB_HIT | LSB_FETCHED):  # stamped just before its MSB
-                _use(slices, caches, clock, entry + 1, outcome & LSB_FETCHED, slot.gate)
-            _use(slices, caches, clock, entry, outcome & MSB_FETCHED, slot.gate)
-        last = min(layer + depth, layers - 1)
-        if depth > 0:
+                now += 1
+                added += look_up(slices, entry + 1, outcome & LSB_FETCHED != 0, now)
+                stamped(order, slices, cache, LSB, entry + 1, now)
+                looked_up(order, slices, entry + 1, outcome & LSB_FETCHED != 0, now, slot.gate)
+            now += 1
+            added += look_up(slices, entry, outcome & MSB_FETCHED != 0, now)
+            stamped(order, slices, cache, MSB, entry, now)
+            looked_up(order, slices, entry, outcome & MSB_FETCHED != 0, now, slot.gate)
+        clock[0] = now
+        caches[cache].used_bytes += added
+        last = layer
+        if prefetch is not None:
+            last = min(layer + depth, layers - 1)
             _read_ahead(
-                prefetch, tokens, token, layer, last, before, points, slices, caches, clock, begun, budget_bytes,
-                out.prefetched[token, layer],
+                prefetch, tokens, token, layer, last, before, points, slices, caches, clock, order, begun,
+                budget_bytes, out.prefetched[token, layer],
             )  # fmt: skip
             for index in range(top_k):
                 before[layer, index] = slots[index]
         done = True
         for place in range(layer, last + 1):
-            cache = slices[len(slices) // layers * place].group
-            if caches[cache].used_bytes > caches[cache].capacity_bytes:
-                done = make_room(order, rule, slices, caches, clock[0], cache, begun)
-        for entry in out.prefetched[token, layer]:
-            if entry >= 0:
-                settle(order, rule, slices, clock[0], entry, True)
-                if slices[entry].kind == LSB:
-                    settle(order, rule, slices, clock[0], entry - 1, False)
+            filled = slices[entries * place].group
+            if caches[filled].used_bytes > caches[filled].capacity_bytes:
+                done = make_room(order, rule, slices, caches, clock[0], filled, begun)
+        if prefetch is not None:
+            for entry in out.prefetched[token, layer]:
+                if entry >= 0:
+                    settle(order, rule, slices, clock[0], entry)
+                    if slices[entry].kind == LSB:
+                        settle(order, rule, slices, clock[0], entry - 1)
         for slot in slots:
             outcome = slot.outcome
             if not outcome & DROPPED:
                 entry = base + 2 * slot.expert
                 if outcome & (LSB_HIT | LSB_FETCHED):
-                    settle(order, rule, slices, clock[0], entry + 1, outcome & LSB_FETCHED != 0)
-                settle(order, rule, slices, clock[0], entry, outcome & MSB_FETCHED != 0)
+                    settle(order, rule, slices, clock[0], entry + 1)
+                settle(order, rule, slices, clock[0], entry)
         out.resident_bytes[token, layer] = _all_bytes(caches)
         if layer == layers - 1:
             end_token(book, window)
@@ -170,15 +185,8 @@ def serve(  # type: ignore[no-untyped-def]  # noqa: PLR0913
 
 
 @jit
-def _use(slices, caches, clock, entry, fetched, gate):  # type: ignore[no-untyped-def]
-    if fetched:
-        insert(slices, caches, clock, entry)
-    touch(slices, clock, entry, gate)
-
-
-@jit
-def _read_ahead(  # type: ignore[no-untyped-def]  # noqa: PLR0913
-    prefetch, tokens, token, layer, last, before, points, slices, caches, clock, begun, budget_bytes, out
+def _read_ahead(
+    prefetch, tokens, token, layer, last, before, points, slices, caches, clock, order, begun, budget_bytes, out
 ):
     """Insert the best-guessed missing slices of the coming layers, as far as budget and unprotected room allow."""
     count, left = 0, budget_bytes
@@ -208,15 +216,16 @@ def _read_ahead(  # type: ignore[no-untyped-def]  # noqa: PLR0913
             left, room = left - size, room - kept
             insert(slices, caches, clock, entry)
             slices[entry].ahead = True
-            for stamped in range(entry, base + 2 * (best // 2) - 1, -1):
+            for read in range(entry, base + 2 * (best // 2) - 1, -1):
                 clock[0] += 1
-                slices[stamped].last_use = clock[0]
+                slices[read].last_use = clock[0]
+                stamped(order, slices, cache, slices[read].kind, read, clock[0])
             out[count] = entry
             count += 1
 
 
 @jit
-def _bytes_since(slices, first, stop, cache, begun):  # type: ignore[no-untyped-def]
+def _bytes_since(slices, first, stop, cache, begun):
     """Bytes of one cache's slices, among some, that the batch in hand has stamped."""
     total = 0
     for entry in range(first, stop):
@@ -226,7 +235,7 @@ def _bytes_since(slices, first, stop, cache, begun):  # type: ignore[no-untyped-
 
 
 @jit
-def _all_bytes(caches):  # type: ignore[no-untyped-def]
+def _all_bytes(caches):
     total = 0
     for cache in caches:
         total += cache.used_bytes
@@ -234,13 +243,14 @@ def _all_bytes(caches):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _stock(slots, ids, scores, critical):  # type: ignore[no-untyped-def]
-    """Sort the stock experts by falling score; equal scores keep slot order."""
+def _stock(slots, ids, scores, critical):
+    """Sort the stock experts by falling score; equal scores keep slot order. A place is counted: no branch to guess."""
     for index in range(len(slots)):
-        place = index
-        while place > 0 and slots[place - 1].gate < scores[index]:
-            slots[place] = slots[place - 1]
-            place -= 1
+        place = 0
+        for other in range(index):
+            place += scores[other] >= scores[index]
+        for other in range(index + 1, len(slots)):
+            place += scores[other] > scores[index]
         slot = slots[place]
         slot.expert = ids[index]
         slot.gate = scores[index]
@@ -250,7 +260,7 @@ def _stock(slots, ids, scores, critical):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _spread(logits):  # type: ignore[no-untyped-def]
+def _spread(logits):
     low = high = np.float64(logits[0])
     for logit in logits:
         low, high = min(low, np.float64(logit)), max(high, np.float64(logit))
@@ -258,7 +268,7 @@ def _spread(logits):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _reroute(slots, tokens, token, layer, chosen):  # type: ignore[no-untyped-def]
+def _reroute(slots, tokens, token, layer, chosen):
     """Newcomers take the slots of the originals that they replace, best with best; leaves ``chosen`` all false."""
     left = 0
     for slot in slots:
@@ -288,12 +298,12 @@ def _reroute(slots, tokens, token, layer, chosen):  # type: ignore[no-untyped-de
 
 
 @jit
-def _goes_before(a, b):  # type: ignore[no-untyped-def]
+def _goes_before(a, b):
     return a.gate > b.gate or (a.gate == b.gate and a.outcome < b.outcome)
 
 
 @jit
-def _swap(slots, place):  # type: ignore[no-untyped-def]
+def _swap(slots, place):
     a, b = slots[place - 1], slots[place]
     a.gate, b.gate = b.gate, a.gate
     a.original, b.original = b.original, a.original
@@ -303,7 +313,7 @@ def _swap(slots, place):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _look_up(slots, slices, base, fetches_lsb):  # type: ignore[no-untyped-def]
+def _look_up(slots, slices, base, fetches_lsb):
     """Judge every request against what is resident now, before anything moves."""
     for slot in slots:
         entry = base + 2 * slot.expert
@@ -317,12 +327,12 @@ def _look_up(slots, slices, base, fetches_lsb):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _hit(slices, entry, hit, ahead):  # type: ignore[no-untyped-def]
+def _hit(slices, entry, hit, ahead):
     return hit | ahead if slices[entry].ahead else hit
 
 
 @jit
-def count_lookups(slots):  # type: ignore[no-untyped-def]
+def count_lookups(slots):
     """Return (misses, look-ups) of a batch's slices; denied requests are no look-ups."""
     misses = hits = 0
     for slot in slots:
@@ -333,7 +343,7 @@ def count_lookups(slots):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _deny(slots, tokens, token, layer, slices, base, book):  # type: ignore[no-untyped-def]
+def _deny(slots, tokens, token, layer, slices, base, book):
     """Deny requests until the budget holds: lowest-gate LSBs first, then lowest-gate missing experts."""
     misses, lookups = count_lookups(slots)
     if book.denies_lsb:
@@ -355,7 +365,7 @@ def _deny(slots, tokens, token, layer, slices, base, book):  # type: ignore[no-u
 
 
 @jit
-def _replace(slots, index, tokens, token, layer, slices, base):  # type: ignore[no-untyped-def]
+def _replace(slots, index, tokens, token, layer, slices, base):
     """Put the best-scored resident expert in the slot, or drop the slot's expert."""
     slot = slots[index]
     kept = slot.outcome & (LSB_REQUESTED | LSB_DENIED | REROUTED)
@@ -379,7 +389,7 @@ def _replace(slots, index, tokens, token, layer, slices, base):  # type: ignore[
 
 
 @jit
-def _holds(slots, expert):  # type: ignore[no-untyped-def]
+def _holds(slots, expert):
     for slot in slots:
         if slot.expert == expert:
             return True

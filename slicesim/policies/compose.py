@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib.util
 import sys
 from collections.abc import Mapping
@@ -62,10 +63,19 @@ class Policy:
         }
         return {"preset": self.preset, **parts, "prefill_precision": "high" if self.prefill_high else "threshold"}
 
+    def code_digests(self) -> dict[str, str]:
+        """SHA-256 of the files that hold the user's own strategies, by kind; empty where all are slicesim's."""
+        own = {kind: sys.modules[type(getattr(self, kind)).__module__] for kind in KINDS}
+        return {
+            kind: hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()
+            for kind, module in own.items()
+            if not module.__name__.startswith("slicesim.") and getattr(module, "__file__", None)
+        }
+
 
 def presets() -> dict[str, Path]:
     """Names and files of the presets that come with slicesim."""
-    folder = Path(str(resources.files("slicesim.policies.presets")))
+    folder = Path(str(resources.files("slicesim.policies"))) / "presets"  # the package itself would hide this function
     return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
 
 
@@ -167,6 +177,12 @@ def _check(policy: Policy, scenario: Scenario, has_logits: bool) -> None:
         raise scenario.error(
             "policy", "constraint", "name", message="bias steers cache-prior: it needs routing cache-prior (and logits)"
         )
+    overlap = scenario.settings.schedule.overlap
+    if policy.prefetch.layers_ahead and overlap != "prefetch":
+        raise scenario.error(
+            "policy", "prefetch", "name",
+            message=f"{_label(policy.prefetch)} reads ahead, which needs schedule.overlap=prefetch (it is {overlap})",
+        )  # fmt: skip
     if policy.eviction.needs_future and (policy.routing.reroutes or isinstance(policy.constraint, constraint.Budget)):
         raise scenario.error(
             "policy", "eviction", "name",

@@ -1,8 +1,8 @@
 """Prefetch: what is read before it is asked for.
 
-When a layer's router is done, a strategy guesses the experts of the coming layers of the same token; slices of them that
-are missing are read ahead, best guess first, within a budget of bytes. They enter the cache at once (the decision plane
-has no clock); whether they arrive in time is the schedule's business.
+When a layer's router is done, a strategy guesses the experts of the coming layers of the same token; slices of them
+that are missing are read ahead, best guess first, within a budget of bytes. They enter the cache at once (the decision
+plane has no clock); whether they arrive in time is the schedule's business.
 """
 
 from __future__ import annotations
@@ -16,16 +16,42 @@ from slicesim.policies.slices import FloatArray
 
 
 class Prefetch(Strategy):
-    """Base of all prefetch strategies. depth: layers ahead; budget_mb: decimal megabytes read ahead per batch."""
+    """Base of all prefetch strategies. Those that read ahead derive from ``ReadAhead``."""
 
     kind: ClassVar[str] = "prefetch"
-    depth: int = Field(1, ge=1)
-    budget_mb: float = Field(20.0, gt=0)
 
     @property
     def layers_ahead(self) -> int:
         """Coming layers that are looked at; 0 where nothing is ever read ahead."""
+        return 0
+
+    @property
+    def budget_bytes(self) -> int:
+        """Bytes read ahead per batch, at most."""
+        return 0
+
+
+class NoPrefetch(Prefetch):
+    """Nothing is read ahead of its request (SliceMoE's choice, slicemoe.md 1.2)."""
+
+    name: ClassVar[str] = "none"
+
+
+class ReadAhead(Prefetch):
+    """Base of strategies that guess what the next ``depth`` layers will want."""
+
+    depth: int = Field(1, ge=1, description="layers ahead")
+    budget_mb: float = Field(20.0, gt=0, allow_inf_nan=False, description="decimal megabytes per batch, at most")
+
+    @property
+    def layers_ahead(self) -> int:
+        """Depth."""
         return self.depth
+
+    @property
+    def budget_bytes(self) -> int:
+        """Budget in bytes."""
+        return round(self.budget_mb * 1e6)
 
     def guess(self, tokens: Any, token: int, layer: int, before: Any, points: FloatArray) -> None:
         """Give points above 0 to the slices of ``layer`` that the token will want; the most points are read first.
@@ -38,21 +64,7 @@ class Prefetch(Strategy):
         raise NotImplementedError(f"{type(self).__name__} must define guess")
 
 
-class NoPrefetch(Prefetch):
-    """Nothing is read ahead of its request (SliceMoE's choice, slicemoe.md 1.2)."""
-
-    name: ClassVar[str] = "none"
-
-    @property
-    def layers_ahead(self) -> int:
-        """None."""
-        return 0
-
-    def guess(self, tokens: Any, token: int, layer: int, before: Any, points: FloatArray) -> None:
-        """Guess nothing."""
-
-
-class PreviousToken(Prefetch):
+class PreviousToken(ReadAhead):
     """What the request's previous token used in that layer, by its gate score there."""
 
     name: ClassVar[str] = "previous-token"
@@ -66,7 +78,7 @@ class PreviousToken(Prefetch):
                     points[slot.expert, 1] = slot.gate
 
 
-class Oracle(Prefetch):
+class Oracle(ReadAhead):
     """What the token will use in that layer (knows the future): a bound on what any predictor can do."""
 
     name: ClassVar[str] = "oracle"

@@ -161,12 +161,11 @@ class EventEngine:
             getattr(timeline, f"read_{name}")[rows] = reads[name]
 
 
-# ruff: noqa: ANN001, ANN202, PLR0913
 # What follows is compiled.
 
 
 @jit
-def _run(  # type: ignore[no-untyped-def]
+def _run(
     servers, durations, under_way, step_batch, batch_op, batch_read, batch_claim, op_kind, claim_op, claimed,
     stream_ps, first_ps, compute_ps, fills, step_start, step_end, op_request, op_grant, op_end,
 ):  # fmt: skip
@@ -210,14 +209,14 @@ def _run(  # type: ignore[no-untyped-def]
 
 
 @jit
-def _drain(servers, durations):  # type: ignore[no-untyped-def]
+def _drain(servers, durations):
     nobody = servers.reads[:0].kind
     while _any_left(servers.reads, 0, len(servers.reads)):
         _go_on(servers, durations, nobody, NEVER)
 
 
 @jit
-def _any_left(reads, first, stop):  # type: ignore[no-untyped-def]
+def _any_left(reads, first, stop):
     for place in range(first, stop):
         if reads[place].stage != USABLE:
             return True
@@ -225,7 +224,7 @@ def _any_left(reads, first, stop):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _execute(servers, durations, fills, stream_ps, tile_ps):  # type: ignore[no-untyped-def]
+def _execute(servers, durations, fills, stream_ps, tile_ps):
     """One operation from now on; return (request, grant, end), with the clock at its end, before that instant's grants.
 
     tile_ps: first tile and computation.
@@ -244,7 +243,7 @@ def _execute(servers, durations, fills, stream_ps, tile_ps):  # type: ignore[no-
 
 
 @jit
-def _go_on(servers, durations, fills, limit):  # type: ignore[no-untyped-def]
+def _go_on(servers, durations, fills, limit):
     """Make the grants of this instant, then go to the next completions, not beyond ``limit``, and carry them out."""
     state, lanes, reads = servers.state[0], servers.lanes, servers.reads
     _grant(servers, durations)
@@ -283,7 +282,7 @@ def _go_on(servers, durations, fills, limit):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _grant(servers, durations):  # type: ignore[no-untyped-def]
+def _grant(servers, durations):
     """Let every free server take the first of those that wait; True where the NPU got the DRAM."""
     state, lanes, reads = servers.state[0], servers.lanes, servers.reads
     for number in range(len(lanes)):
@@ -321,7 +320,7 @@ def _grant(servers, durations):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _goes_first(reads, a, b):  # type: ignore[no-untyped-def]
+def _goes_first(reads, a, b):
     first, second = reads[a], reads[b]
     if first.priority != second.priority:
         return first.priority < second.priority
@@ -331,14 +330,14 @@ def _goes_first(reads, a, b):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _ask_for_lane(servers, place):  # type: ignore[no-untyped-def]
+def _ask_for_lane(servers, place):
     state, read = servers.state[0], servers.reads[place]
     read.stage, read.arrival = WAITS_FOR_LANE, state.now
     state.for_lane = _push(servers.for_lane, state.for_lane, read.priority, state.now, place)
 
 
 @jit
-def _hurry(servers, place):  # type: ignore[no-untyped-def]
+def _hurry(servers, place):
     """Raise the priority of a read, wherever it is; it keeps its arrival time."""
     state, read = servers.state[0], servers.reads[place]
     read.priority = DEMAND
@@ -349,7 +348,7 @@ def _hurry(servers, place):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _enter_all(servers):  # type: ignore[no-untyped-def]
+def _enter_all(servers):
     """Put reads that wait, and whose heap is gone, into a new one."""
     state, reads = servers.state[0], servers.reads
     for place in range(len(reads)):
@@ -361,7 +360,7 @@ def _enter_all(servers):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _before(a, b):  # type: ignore[no-untyped-def]
+def _before(a, b):
     if a.priority != b.priority:
         return a.priority < b.priority
     if a.arrival != b.arrival:
@@ -370,14 +369,14 @@ def _before(a, b):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _swap(a, b):  # type: ignore[no-untyped-def]
+def _swap(a, b):
     a.priority, b.priority = b.priority, a.priority
     a.arrival, b.arrival = b.arrival, a.arrival
     a.read, b.read = b.read, a.read
 
 
 @jit
-def _push(heap, size, priority, arrival, read):  # type: ignore[no-untyped-def]
+def _push(heap, size, priority, arrival, read):
     """Enter a read; return the heap's new size."""
     new = heap[size]
     new.priority, new.arrival, new.read = priority, arrival, read
@@ -389,7 +388,7 @@ def _push(heap, size, priority, arrival, read):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _remove_first(heap, size):  # type: ignore[no-untyped-def]
+def _remove_first(heap, size):
     """Take the first one out; return the heap's new size."""
     size -= 1
     _swap(heap[0], heap[size])
@@ -406,7 +405,7 @@ def _remove_first(heap, size):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _peek(heap, size, reads, stage):  # type: ignore[no-untyped-def]
+def _peek(heap, size, reads, stage):
     """Return (first read that still waits, or NOTHING, the heap's size): entries out of date are thrown away."""
     while size > 0 and (reads[heap[0].read].stage != stage or reads[heap[0].read].priority != heap[0].priority):
         size = _remove_first(heap, size)
@@ -414,7 +413,7 @@ def _peek(heap, size, reads, stage):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _pop(heap, size, reads, stage):  # type: ignore[no-untyped-def]
+def _pop(heap, size, reads, stage):
     """Take out the first read that still waits; return (it, or NOTHING, the heap's new size)."""
     place, size = _peek(heap, size, reads, stage)
     if place != NOTHING:
