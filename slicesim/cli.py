@@ -163,6 +163,23 @@ def mrc(
 
 
 @app.command()
+def devices(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder of scenario files [default: the shipped ones].", readable=False)
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """List devices: flash, DRAM, what computes, peak and effective bandwidth."""
+    from slicesim.report.devices import devices_table, list_devices
+
+    found = list_devices(folder)
+    if json:
+        _print_json(found)
+    else:
+        _print(devices_table(found))
+
+
+@app.command()
 def sweep(
     config: Annotated[Path, typer.Argument(metavar="SWEEP", help="Sweep file (YAML): a scenario and a grid.", **FILE)],
     jobs: Annotated[int, typer.Option(min=1, help="Processes at once.")] = 1,

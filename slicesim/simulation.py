@@ -12,6 +12,7 @@ from slicesim.account import Decided, account
 from slicesim.checks import (
     capacity_bytes,
     check_capacity,
+    check_device,
     check_scores,
     check_trace_fits,
     cliff_warning,
@@ -144,6 +145,7 @@ class Simulation:
     def prepare(cls, scenario: Scenario, trace: Trace | None = None) -> Simulation:
         """Load what the scenario names; raises UserError where the parts do not fit together."""
         settings = scenario.settings
+        check_device(scenario)
         trace = trace or load_trace(settings.trace.path, scenario.where("trace", "path"), settings.model)
         model = load_model(settings.model, scenario.where("model"))
         check_trace_fits(scenario, trace, model)
@@ -246,7 +248,7 @@ class _Clock:
     def __init__(self, simulation: Simulation) -> None:
         schedule = simulation.scenario.settings.schedule
         self.simulation = simulation
-        self.planner = Planner(simulation.hardware, simulation.sizes)
+        self.planner = Planner(simulation.hardware, simulation.sizes, simulation.model)
         self.engine = engine(schedule.engine, schedule.overlap)
 
     def run(self, work: Workload) -> tuple[Plan, Timeline]:

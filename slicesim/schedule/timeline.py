@@ -69,7 +69,7 @@ class StepTimes:
         work, ops, reads = plan.workload, plan.ops, plan.reads
         npu, inside, stream = np.zeros((3, work.steps), dtype=np.int64)
         _sum_operations(
-            work.step_op(), work.op_kind, timeline.op_request, timeline.op_end, ops.compute_ps, ops.stream_ps,
+            work.step_op(), work.op_kind, timeline.op_request, timeline.op_end, ops.busy_ps, ops.stream_ps,
             npu, inside, stream,
         )  # fmt: skip
         pipe, write = sum_by_step(work.step_read(), work.read_kind, np.stack((reads.pipe_ps, reads.write_ps), axis=1)).T
@@ -109,7 +109,7 @@ def _sum_operations(
     kind,
     request,
     end,
-    compute_ps,
+    busy_ps,
     stream_ps,
     npu,
     inside,
@@ -118,7 +118,7 @@ def _sum_operations(
     for step in range(len(npu)):
         computing = taken = streaming = 0
         for op in range(starts[step], starts[step + 1]):
-            computing += compute_ps[kind[op]]
+            computing += busy_ps[kind[op]]
             taken += end[op] - request[op]
             streaming += stream_ps[kind[op]]
         npu[step], inside[step], stream[step] = computing, taken, streaming
