@@ -11,6 +11,7 @@ import sys
 import pandas as pd
 import pytest
 
+from slicesim.compiled import COMPILING
 from tests.kit import DATA, ROOT
 
 FILES = ["overview.png", "summary.json", "timeline.json", "tokens.parquet"]
@@ -213,14 +214,15 @@ def test_a_closed_pipe_is_no_crash(here):
 def test_interrupt_in_a_shell(here):
     (here / "press.py").write_text(PRESS)
     end = shell("run", "c.yaml", "--out", "o", "--policy", "press.py:Stop", stdout=subprocess.PIPE)
-    assert (end.returncode, end.stdout, end.stderr) == (130, b"", b"slicesim: interrupted\n")
+    said = end.stderr.replace(COMPILING.encode(), b"")
+    assert (end.returncode, end.stdout, said) == (130, b"", b"slicesim: interrupted\n")
     assert not (here / "o").exists()
 
 
 def test_import_and_help_load_no_heavy_library():
     code = (
         "import sys, slicesim, slicesim.cli\n"
-        "heavy = {'torch', 'matplotlib', 'pandas', 'pyarrow', 'numpy', 'scipy', 'pydantic', 'simpy'}\n"
+        "heavy = {'torch', 'matplotlib', 'pandas', 'pyarrow', 'numpy', 'scipy', 'pydantic', 'simpy', 'numba'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     end = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, cwd=ROOT)

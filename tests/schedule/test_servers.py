@@ -66,3 +66,33 @@ def test_lanes_hand_out_the_lowest_free_one():
         hold(sequence, time)
     env.run()
     assert seen == [(0, 0, 0), (1, 1, 0), (2, 1, 4), (3, 0, 6)]
+
+
+def test_a_request_that_is_hurried_keeps_its_arrival_time():
+    """The pipe is busy until 10. Low-priority requests 1 and 2 came at 1 and 2, request 3 with high priority at 4.
+
+    At 5 request 2 is hurried: it has the priority of 3 and came before it. So 2 is served at 10, 3 at 20, 1 at 30.
+    A second hurry, when 2 is in service, changes nothing.
+    """
+    env = simpy.Environment()
+    pipe = Pipe(env)
+    done = []
+
+    def client(at, sequence, priority):
+        yield env.timeout(at)
+        service = pipe.request(10, 0, sequence, priority)
+        services[sequence] = service
+        grant = yield service
+        done.append((sequence, grant))
+
+    def hurry(at):
+        yield env.timeout(at)
+        pipe.raise_priority(services[2], 0, 2, 0)
+
+    services = {}
+    for at, sequence, priority in ((0, 0, 0), (1, 1, 1), (2, 2, 1), (4, 3, 0)):
+        env.process(client(at, sequence, priority))
+    env.process(hurry(5))
+    env.process(hurry(12))
+    env.run()
+    assert done == [(0, 0), (2, 10), (3, 20), (1, 30)]
