@@ -60,15 +60,15 @@ def run(
     json: JsonOption = False,
 ) -> None:
     """Replay a trace on a device and write a result folder."""
+    from slicesim.preparation import prepare
     from slicesim.report.folder import check_free
     from slicesim.report.tables import run_table
     from slicesim.scenario import Scenario, parse_assignments
-    from slicesim.simulation import Simulation
 
     scenario = Scenario.load(config, model=model, trace=trace, policy=policy, assignments=parse_assignments(set_ or []))
     folder = out or Path("results") / config.stem
     check_free(folder)
-    simulation = Simulation.prepare(scenario)
+    simulation = prepare(scenario)
     _warn(simulation.warnings)
     with _progress("replaying", simulation.tokens) as progress:
         result = simulation.run(progress)

@@ -30,6 +30,7 @@ from slicesim.version import __version__
 
 if TYPE_CHECKING:
     from slicesim.result import Result
+    from slicesim.trace.demand import DemandTrace
 
 #: Called after every demand table with the number of trace tokens done.
 Progress = Callable[[int], None]
@@ -39,7 +40,7 @@ def simulate(
     config: str | Path | Scenario,
     *,
     model: str | None = None,
-    trace: str | Path | Trace | None = None,
+    trace: str | Path | Trace | DemandTrace | None = None,
     policy: str | None = None,
     set: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
@@ -57,7 +58,9 @@ def simulate(
     else:
         path = trace if isinstance(trace, (str, Path)) else None
         scenario = Scenario.load(config, model=model, trace=path, policy=policy, assignments=set)
-    return Simulation.prepare(scenario, in_memory).run(progress)
+    from slicesim.preparation import prepare  # which knows this module
+
+    return prepare(scenario, in_memory).run(progress)
 
 
 def compare(

@@ -274,6 +274,17 @@ class Schedule(Section):
     timeline_tokens: int = Field(200, ge=0, description="decode tokens written to timeline.json")
 
 
+class Software(Section):
+    """What the inference engine costs the processor beside computing; left out: nothing.
+
+    An engine that keeps experts commits pages, takes the page faults of the copy, and gives the pages of what it evicts
+    back: so much for each batch of reads (a layer that misses), and so much for each byte.
+    """
+
+    insert_latency_us: NotNegative = Field(description="once for each layer that reads into the cache")
+    insert_bandwidth_gbs: Positive = Field(description="rate at which missed bytes are put into the cache")
+
+
 class Settings(Section):
     """The whole scenario as written in YAML."""
 
@@ -284,6 +295,7 @@ class Settings(Section):
     cache: Cache
     policy: Policy = Policy()
     schedule: Schedule = Schedule()
+    software: Software | None = None
     seed: int = Field(0, ge=0)
 
 

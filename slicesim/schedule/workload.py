@@ -35,7 +35,9 @@ class OpKind(NamedTuple):
     """What one operation moves and computes.
 
     read_bytes, write_bytes: DRAM traffic; macs_int8, macs_msb, macs_full: MACs with INT8 weights, with the MSB object
-    alone, with both slices; weights: expert weights dequantised; tokens: tokens at once.
+    alone, with both slices; weights: expert weights dequantised; tokens: tokens at once; inserts, inserted_bytes: work
+    of the inference engine (SoftwareCosts): batches of reads put into the cache, and their bytes; recorded_ps: computing
+    time that a demand trace recorded, instead of MACs.
     """
 
     read_bytes: int
@@ -46,6 +48,9 @@ class OpKind(NamedTuple):
     weights: int = 0
     tokens: int = 1
     cause: int = NON_EXPERT
+    inserts: int = 0
+    inserted_bytes: int = 0
+    recorded_ps: int = 0
 
 
 class OpKinds:
@@ -63,6 +68,13 @@ class OpKinds:
         """Add kinds at the end."""
         added = np.array(kinds, dtype=np.int64).reshape(-1, len(OpKind._fields)).T
         self.columns = OpKind(*(np.concatenate(pair) for pair in zip(self.columns, added, strict=True)))
+
+    def numbers(self, kinds: list[OpKind]) -> list[int]:
+        """Return the numbers of many kinds, those that are new added at once."""
+        new = [kind for kind in dict.fromkeys(kinds) if kind not in self._number]
+        self._number |= {kind: len(self) + place for place, kind in enumerate(new)}
+        self.extend(new)
+        return [self._number[kind] for kind in kinds]
 
     def number(self, kind: OpKind) -> int:
         """Return the number of a kind that is met again and again."""

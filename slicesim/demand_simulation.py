@@ -1,0 +1,153 @@
+"""A recorded load on a device: a demand trace is scheduled and accounted for; nothing is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from slicesim.account import Columns, account
+from slicesim.decide import DecodeDemand, SliceSizes
+from slicesim.errors import UserError
+from slicesim.hardware import Hardware
+from slicesim.models import ModelGeometry, int8_bytes, load_model
+from slicesim.policies.constraint import NoConstraint
+from slicesim.quality import GateMass
+from slicesim.scenario import Scenario
+from slicesim.schedule import DemandLowering, Plan, Planner, SoftwareCosts, Timeline, Workload, engine
+from slicesim.trace.demand import DemandTrace, read_demand
+from slicesim.version import __version__
+
+if TYPE_CHECKING:
+    from slicesim.result import Result
+    from slicesim.simulation import Progress
+
+#: No bit slices are known: what the planner asks for, and what accounting counts look-ups with.
+_WHOLE = SliceSizes(np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64), 8, 0)
+
+#: Keys that speak to the decisions, which a demand trace has behind it.
+_DECIDE_ONLY = (("policy",), ("cache",), ("amat",), ("trace", "split"), ("trace", "top_k"), ("trace", "layer_subset"))
+
+NOTE = "demand trace: bytes as recorded, no routing: no misses are counted, no policy and no quality"
+
+
+@dataclass(frozen=True)
+class DemandSimulation:
+    """A scenario with a demand trace, its model and its device."""
+
+    scenario: Scenario
+    trace: DemandTrace
+    model: ModelGeometry
+    hardware: Hardware
+    warnings: tuple[str, ...]
+
+    @classmethod
+    def prepare(cls, scenario: Scenario, trace: DemandTrace | None = None) -> DemandSimulation:
+        """Load what the scenario names; raises UserError where the parts do not fit together."""
+        settings = scenario.settings
+        trace = trace or read_demand(Path(settings.trace.path))
+        _refuse_decisions(scenario, trace.name)
+        model = load_model(settings.model, scenario.where("model"))
+        if trace.header.layers != len(model.moe_layers):
+            raise scenario.error(
+                "trace", "path",
+                message=f"{trace.name} has {trace.header.layers} layers with experts, {model.name} has "
+                f"{len(model.moe_layers)}; choose the model that was recorded ({trace.header.model})",
+            )  # fmt: skip
+        trace = trace.first(settings.trace.max_tokens)
+        other = trace.header.model.lower() != model.name.lower()
+        warnings = (NOTE, *([f"{trace.name} was recorded on {trace.header.model}, the model is {model.name}"] * other))
+        return cls(scenario, trace, model, Hardware.of(settings.device), warnings)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that a run goes through."""
+        return len(self.trace)
+
+    def run(self, progress: Progress | None = None) -> Result:
+        """Replay the trace and collect the result."""
+        from slicesim.result import Result, Window
+
+        window = Window(self.scenario.settings.schedule.timeline_tokens)
+        rows: list[Columns] = []
+        done = 0
+        for places, demand, plan, timeline in self.tables():
+            rows.append(self._account(places, demand, plan, timeline))
+            window.add(demand, plan, timeline)
+            done += len(places)
+            if progress is not None:
+                progress(done)
+        return Result.collect(self.describe(), NoConstraint(), rows, window)
+
+    def tables(self) -> Iterator[tuple[range, DecodeDemand, Plan, Timeline]]:
+        """Yield the tokens of each table with their plan and timeline, on one clock."""
+        settings = self.scenario.settings
+        clock = engine(settings.schedule.engine, settings.schedule.overlap)
+        planner, costs = Planner(self.hardware, _WHOLE), SoftwareCosts(settings.software)
+        for places, work in self.workloads():
+            try:
+                plan = costs(planner(work))
+                timeline = clock.run(plan)
+            except OverflowError:
+                raise UserError(
+                    "the simulated time passes 2^63 ps (107 days): look at device.flash and device.dram, "
+                    "bandwidth_gbs and latency_us"
+                ) from None
+            yield places, self._identity(places), plan, timeline
+        clock.finish()
+
+    def workloads(self) -> Iterator[tuple[range, Workload]]:
+        """Yield the tokens of each table with their operations and reads, which no device changes."""
+        return DemandLowering(self.trace, self.model).workloads()
+
+    def describe(self) -> dict[str, Any]:
+        """Return the head of the summary, with the keys that a replay with decisions has."""
+        settings = self.scenario.settings
+        resolved = settings.model_dump(mode="json", exclude_none=True)
+        resolved["policy"] = {"preset": "none"}
+        header = self.trace.header.model_dump(mode="json", exclude_none=True)
+        return {
+            "slicesim_version": __version__,
+            "scenario": resolved,
+            "policy": "none (demand trace)",
+            "model": {
+                "name": self.model.name,
+                "expert_weights": self.model.expert_weights,
+                "non_expert_bytes": self.trace.header.non_expert_bytes or int8_bytes(self.model.non_expert_weights),
+            },
+            "trace": {
+                "path": self.trace.name,
+                "sha256": self.trace.digest,
+                "tokens": self.tokens,
+                "kind": "demand",
+                **header,
+            },
+            "warnings": list(self.warnings),
+        }
+
+    def _identity(self, places: range) -> DecodeDemand:
+        """Which tokens they are, with no expert in them."""
+        count = len(places)
+        context = self.trace.header.context + 1 + np.arange(places.start, places.stop)
+        token = self.trace.token[places.start : places.stop]
+        demand = DecodeDemand.empty(np.zeros(count, dtype=np.int64), token, context, (count, 1, 0), 0)
+        demand.resident_bytes[:] = 0
+        demand.strength[:] = np.nan
+        return demand
+
+    def _account(self, places: range, demand: DecodeDemand, plan: Plan, timeline: Timeline) -> Columns:
+        nothing = GateMass(*(np.zeros(len(places)) for _ in range(6)))
+        rows = account(demand, plan, timeline, self.hardware, _WHOLE, nothing)
+        part = slice(places.start, places.stop)
+        missed, hit = self.trace.flash_read_bytes[part], self.trace.hit_bytes[part]
+        return rows | {"missed_bytes": missed, "lookup_bytes": missed + hit}
+
+
+def _refuse_decisions(scenario: Scenario, name: str) -> None:
+    """What a scenario file says of the cache is passed over; what the command line says must have an effect."""
+    for path, mark in scenario.document.marks.items():
+        if mark.startswith("--") and any(path[: len(key)] == key for key in _DECIDE_ONLY):
+            raise UserError(f"{mark}: {name} is a demand trace, nothing is decided in its replay; leave the option out")
