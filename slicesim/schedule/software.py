@@ -34,5 +34,7 @@ class SoftwareCosts:
         latency_ps = round(self.settings.insert_latency_us.value * 1e6)
         rate = bytes_per_second(self.settings.insert_bandwidth_gbs.value)
         for kind in np.flatnonzero(columns.inserted_bytes):
-            extra[kind] += int(columns.inserts[kind]) * latency_ps + duration_ps(int(columns.inserted_bytes[kind]), rate)  # type: ignore[index]
+            extra[kind] += int(columns.inserts[kind]) * latency_ps + duration_ps(
+                int(columns.inserted_bytes[kind]), rate
+            )  # type: ignore[index]
         return extra

@@ -101,11 +101,18 @@ def _sum_by_step(starts, kind, amounts, total):  # type: ignore[no-untyped-def] 
 
 @jit
 def _sum_operations(  # type: ignore[no-untyped-def]  # noqa: ANN202, PLR0913
-    starts, kind, request, end, compute_ps, stream_ps, npu, inside, stream  # noqa: ANN001
+    starts,
+    kind,
+    request,
+    end,
+    compute_ps,
+    stream_ps,
+    npu,
+    inside,
+    stream,  # noqa: ANN001
 ):
     for step in range(len(npu)):
         for op in range(starts[step], starts[step + 1]):
             npu[step] += compute_ps[kind[op]]
             inside[step] += end[op] - request[op]
             stream[step] += stream_ps[kind[op]]
-

@@ -190,7 +190,9 @@ def _preamble(path: Path, lines: Iterable[str]) -> Iterator[tuple[str, Any]]:
         if number == 1 or not line.startswith("#") or not line.removeprefix("#").strip():
             continue
         if not colon:
-            raise UserError(f"{path}: line {number}: write '# key: value'; keys: {', '.join(DemandHeader.model_fields)}")
+            raise UserError(
+                f"{path}: line {number}: write '# key: value'; keys: {', '.join(DemandHeader.model_fields)}"
+            )
         if key.strip() in seen:
             raise UserError(f"{path}: line {number}: {key.strip()} is given twice; leave one out")
         seen.add(key.strip())
@@ -231,9 +233,14 @@ def _trace(path: Path, fields: dict[str, Any], columns: Columns, place: Place) -
     except ValidationError as error:
         fault = error.errors()[0]
         key = ".".join(map(str, fault["loc"]))
-        advice = {"missing": "is missing: add it to the preamble", "extra_forbidden": "is no key of the preamble: leave it out"}
+        advice = {
+            "missing": "is missing: add it to the preamble",
+            "extra_forbidden": "is no key of the preamble: leave it out",
+        }
         raise UserError(f"{path}: preamble: {key} {advice.get(fault['type'], 'is wrong: ' + fault['msg'])}") from None
-    unknown = [name for name in columns if name not in ("token", "flash_read_bytes", "hit_rate", "hit_bytes", "compute_ps")]
+    unknown = [
+        name for name in columns if name not in ("token", "flash_read_bytes", "hit_rate", "hit_bytes", "compute_ps")
+    ]
     if unknown:
         raise UserError(f"{path}: column {unknown[0]!r} is not known; give {_NEEDED}")
     if "token" not in columns or ("flash_read_bytes" in columns) == ("hit_rate" in columns):
@@ -248,7 +255,9 @@ def _trace(path: Path, fields: dict[str, Any], columns: Columns, place: Place) -
     steps = np.flatnonzero(np.diff(token) <= 0)
     if len(steps):
         row = int(steps[0]) + 1
-        raise UserError(f"{path}: {place(row)}: token {token[row]} follows {token[row - 1]}; give tokens in rising order")
+        raise UserError(
+            f"{path}: {place(row)}: token {token[row]} follows {token[row - 1]}; give tokens in rising order"
+        )
     hits = whole("hit_bytes") if "hit_bytes" in columns else None
     if "flash_read_bytes" in columns:
         read = whole("flash_read_bytes")
