@@ -51,7 +51,7 @@ def account(
         **amounts,
         "start_ps": timeline.step_start,
         **{f"{name}_ps": column for name, column in vars(times).items()},
-        **_energy(amounts, times.latency, hardware),
+        **_energy(amounts, times, hardware),
         **{f"{name}_mass": column for name, column in vars(mass).items()},
     }
 
@@ -153,7 +153,7 @@ def _amounts(plan: Plan) -> Columns:
     return columns | dict(zip(names, totals, strict=True))
 
 
-def _energy(amounts: Columns, elapsed_ps: NDArray[np.int64], hardware: Hardware) -> Columns:
+def _energy(amounts: Columns, times: StepTimes, hardware: Hardware) -> Columns:
     """Energy by tier, and by cause: experts (with all flash and fill traffic), all else, and background power."""
     tiers: dict[str, dict[str, Any]] = {}
     for cause in ("expert", "non_expert"):
@@ -168,8 +168,13 @@ def _energy(amounts: Columns, elapsed_ps: NDArray[np.int64], hardware: Hardware)
             "npu": hardware.npu.compute_energy_pj(1.0, 0.0) * amounts[f"{cause}_mac_eighths"]
             + hardware.npu.compute_energy_pj(0.0, 1.0) * amounts[f"{cause}_dequantised_weights"],
         }
-    parts = (hardware.flash, hardware.dram, hardware.sram, hardware.npu)
-    background = sum(part.background_energy_pj(1.0) for part in parts) * elapsed_ps
+    parts = (hardware.flash, hardware.sram, hardware.npu)
+    dram_busy = np.minimum(times.dram_busy, times.latency)  # prefetches of a step may end after it
+    background = (
+        sum(part.background_energy_pj(1.0) for part in parts) * times.latency
+        + hardware.dram.background_energy_pj(1.0, 0.0) * dram_busy
+        + hardware.dram.background_energy_pj(0.0, 1.0) * (times.latency - dram_busy)
+    )
     by_tier = {tier: tiers["expert"][tier] + tiers["non_expert"][tier] for tier in ("flash", "dram", "sram", "npu")}
     by_cause = {cause: sum(tiers[cause].values()) for cause in tiers}
     energy = {**by_tier, "background": background, **by_cause}

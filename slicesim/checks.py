@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import difflib
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 
 import numpy as np
 
 from slicesim.decide import SliceSizes
 from slicesim.errors import UserError
+from slicesim.hardware import Hardware
+from slicesim.hardware.memories import MEMORIES
 from slicesim.models import ModelGeometry, int8_bytes, slice_bytes
 from slicesim.policies import Policy
 from slicesim.scenario import Scenario
+from slicesim.scenario.device import MemoryDram
 from slicesim.trace import Trace
+
+
+def check_device(scenario: Scenario) -> None:
+    """Refuse a memory that is not in the table, and an SRAM below one tile."""
+    device = scenario.settings.device
+    if isinstance(device.dram, MemoryDram) and device.dram.memory.lower() not in MEMORIES:
+        names = [name.upper() for name in MEMORIES]
+        close = difflib.get_close_matches(device.dram.memory.upper(), names, n=1, cutoff=0.5)
+        advice = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
+        raise scenario.error("device", "dram", "memory", message=f"no memory {device.dram.memory!r} ({advice})")
+    tile, capacity = Hardware.of(device).sram.tile_bytes, device.sram.capacity_kib.value
+    if tile > capacity * 1024:
+        message = f"{capacity:g} KiB hold less than what {device.compute} works on at once ({tile / 1024:g} KiB)"
+        raise scenario.error("device", "sram", "capacity_kib", message=message)
 
 
 def capacity_bytes(scenario: Scenario) -> int:

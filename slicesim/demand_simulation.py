@@ -86,7 +86,7 @@ class DemandSimulation:
         """Yield the tokens of each table with their plan and timeline, on one clock."""
         settings = self.scenario.settings
         clock = engine(settings.schedule.engine, settings.schedule.overlap)
-        planner, costs = Planner(self.hardware, _WHOLE), SoftwareCosts(settings.software)
+        planner, costs = Planner(self.hardware, _WHOLE, self.model), SoftwareCosts(settings.software)
         for places, work in self.workloads():
             try:
                 plan = costs(planner(work))

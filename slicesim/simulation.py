@@ -11,6 +11,7 @@ from slicesim.account import Columns, account
 from slicesim.checks import (
     capacity_bytes,
     check_capacity,
+    check_device,
     check_scores,
     check_trace_fits,
     cliff_warning,
@@ -24,7 +25,7 @@ from slicesim.models import ModelGeometry, int8_bytes, load_model
 from slicesim.policies import Policy, build_policy
 from slicesim.quality import GateMass
 from slicesim.scenario import Scenario
-from slicesim.schedule import Lowering, Plan, Planner, Shapes, Timeline, engine
+from slicesim.schedule import Lowering, Plan, Planner, Shapes, SoftwareCosts, Timeline, engine
 from slicesim.trace import Trace, load_trace
 from slicesim.version import __version__
 
@@ -111,6 +112,7 @@ class Simulation:
     def prepare(cls, scenario: Scenario, trace: Trace | None = None) -> Simulation:
         """Load what the scenario names; raises UserError where the parts do not fit together."""
         settings = scenario.settings
+        check_device(scenario)
         trace = trace or load_trace(settings.trace.path, scenario.where("trace", "path"), settings.model)
         model = load_model(settings.model, scenario.where("model"))
         check_trace_fits(scenario, trace, model)
@@ -151,10 +153,11 @@ class Simulation:
         schedule = self.scenario.settings.schedule
         clock = engine(schedule.engine, schedule.overlap)
         lower = Lowering(Shapes(self.model, self.sizes, self.trace.header.layers))
-        planner = Planner(self.hardware, self.sizes)
+        planner = Planner(self.hardware, self.sizes, self.model)
+        costs = SoftwareCosts(self.scenario.settings.software)
         for demand in decide(self.request()):
             try:
-                plan = planner(lower(demand))
+                plan = costs(planner(lower(demand)))
                 timeline = clock.run(plan)
             except OverflowError:
                 raise UserError(

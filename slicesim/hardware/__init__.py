@@ -4,26 +4,44 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from slicesim.hardware.dram import DramTier
+from slicesim.hardware.client import ClientTier
+from slicesim.hardware.cpu import CpuTier
+from slicesim.hardware.dram import Dram, DramTier
+from slicesim.hardware.dram_channels import DramChannels
 from slicesim.hardware.flash import FlashTier
-from slicesim.hardware.npu import NpuTier
+from slicesim.hardware.npu import ArrayNpuTier, MacNpuTier
 from slicesim.hardware.sram import SramTier
-from slicesim.scenario.schema import Device
+from slicesim.scenario.device import ArrayNpu, Cpu, Device, MacNpu, MemoryDram
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """A device's four tiers."""
+    """A device's four tiers; ``npu`` is what computes, be it an NPU or a CPU."""
 
     flash: FlashTier
-    dram: DramTier
+    dram: Dram
     sram: SramTier
-    npu: NpuTier
+    npu: ClientTier
 
     @classmethod
     def of(cls, device: Device) -> Hardware:
         """Build the tiers of a device."""
-        return cls(FlashTier(device.flash), DramTier(device.dram), SramTier(device.sram), NpuTier(device.npu))
+        client = _client(device.client)
+        return cls(FlashTier(device.flash), _dram(device), SramTier(device.sram, client.tile_bytes), client)
 
 
-__all__ = ["DramTier", "FlashTier", "Hardware", "NpuTier", "SramTier"]
+def _client(settings: MacNpu | ArrayNpu | Cpu) -> ClientTier:
+    if isinstance(settings, Cpu):
+        return CpuTier(settings)
+    return ArrayNpuTier(settings) if isinstance(settings, ArrayNpu) else MacNpuTier(settings)
+
+
+def _dram(device: Device) -> Dram:
+    share = device.client.client_share
+    if isinstance(device.dram, MemoryDram) and share is not None:
+        return DramChannels.of(device.dram, share)
+    assert not isinstance(device.dram, MemoryDram)  # the schema asks for a share then
+    return DramTier(device.dram)
+
+
+__all__ = ["Hardware"]

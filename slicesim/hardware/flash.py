@@ -8,7 +8,7 @@ from functools import cached_property
 from slicesim.hardware.flash_law import FlashLaw
 from slicesim.hardware.thermal import Thermal
 from slicesim.hardware.units import bytes_per_second, mw_to_pj, value_or_zero
-from slicesim.scenario.schema import Flash
+from slicesim.scenario.device import Flash
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,11 @@ class FlashTier:
     def latency_ps(self) -> int:
         """t0: from taking a lane to asking for the pipe."""
         return self.law.wait_ps
+
+    @property
+    def heat_starts_ps(self) -> tuple[int, ...]:
+        """Busy time of the pipe at which each level of heat begins; one level where nothing warms up."""
+        return self.law.thermal.level_starts_ps
 
     def pipe_ps(self, size_bytes: int, busy_ps: int = 0) -> int:
         """Time on the shared pipe, after it has been busy for ``busy_ps`` since the device was cold."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slicesim.scenario.schema import Coefficient
+from slicesim.scenario.coefficient import Coefficient
 
 PS_PER_S = 10**12
 

@@ -12,13 +12,16 @@ from pydantic import Field, model_validator
 from slicesim.errors import UserError
 from slicesim.scenario.document import read_document
 from slicesim.scenario.scenario import validate
-from slicesim.scenario.schema import Section
+from slicesim.scenario.section import Section
 
 PositiveInt = Annotated[int, Field(ge=1)]
 
 #: Non-expert weights are INT8, symmetric, with one fp16 scale per group of this many (slicemoe.md 1.3).
 NON_EXPERT_GROUP = 128
 SCALE_BYTES = 2
+
+#: So many matrices of n outputs and k inputs: (count, n, k).
+Matrices = tuple[int, int, int]
 
 
 class LatentAttention(Section):
@@ -33,13 +36,19 @@ class LatentAttention(Section):
     value_head_dim: PositiveInt
     source: str
 
-    def weights(self, hidden: int) -> int:
-        """Weights of one layer's attention."""
+    def matrices(self, hidden: int) -> tuple[Matrices, ...]:
+        """Weight matrices of one layer's attention; each head's up-projection is absorbed into query and value."""
         query_out = self.heads * (self.nope_head_dim + self.rope_head_dim)
-        query = hidden * query_out if self.q_lora_rank is None else self.q_lora_rank * (hidden + query_out)
-        down = hidden * (self.kv_lora_rank + self.rope_head_dim)
-        up = self.kv_lora_rank * self.heads * (self.nope_head_dim + self.value_head_dim)
-        return query + down + up + self.heads * self.value_head_dim * hidden
+        rank = self.q_lora_rank
+        query = ((1, query_out, hidden),) if rank is None else ((1, rank, hidden), (1, query_out, rank))
+        down = (1, self.kv_lora_rank + self.rope_head_dim, hidden)
+        up = ((self.heads, self.kv_lora_rank, self.nope_head_dim), (self.heads, self.value_head_dim, self.kv_lora_rank))
+        return (*query, down, *up, (1, hidden, self.heads * self.value_head_dim))
+
+    def score_products(self, reach: int) -> tuple[tuple[int, int, int, int], ...]:
+        """(count, rows for each token, n, k) of scores and values: all heads read the one cached vector."""
+        latent = self.kv_lora_rank
+        return (1, self.heads, reach, latent + self.rope_head_dim), (1, self.heads, latent, reach)
 
     def kv_bytes_per_token(self) -> int:
         """INT8 bytes that one token leaves in one layer's cache."""
@@ -59,9 +68,15 @@ class GroupedAttention(Section):
     head_dim: PositiveInt
     source: str
 
-    def weights(self, hidden: int) -> int:
-        """Weights of one layer's attention."""
-        return hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
+    def matrices(self, hidden: int) -> tuple[Matrices, ...]:
+        """Weight matrices of one layer's attention: query, key, value, output."""
+        query, key = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        return (1, query, hidden), (2, key, hidden), (1, hidden, query)
+
+    def score_products(self, reach: int) -> tuple[tuple[int, int, int, int], ...]:
+        """(count, rows for each token, n, k) of scores and values: the heads of a group read one key and one value."""
+        shared = -(-self.heads // self.kv_heads)
+        return (self.kv_heads, shared, reach, self.head_dim), (self.kv_heads, shared, self.head_dim, reach)
 
     def kv_bytes_per_token(self) -> int:
         """INT8 bytes that one token leaves in one layer's cache."""
@@ -136,7 +151,7 @@ class ModelGeometry(Section):
     @property
     def attention_weights(self) -> int:
         """Weights of one layer's attention."""
-        return self.attention.weights(self.hidden)
+        return sum(count * n * k for count, n, k in self.attention.matrices(self.hidden))
 
     @property
     def head_weights(self) -> int:

@@ -139,14 +139,19 @@ def _written_path(loc: tuple[str | int, ...], data: Any) -> KeyPath:
 
 
 def _known_keys(schema: type[BaseModel], path: KeyPath) -> list[str]:
+    """Keys that may stand at a path; those of every form where a section has several."""
+    forms = [schema]
     for part in path:
-        annotation: Any = schema.model_fields[str(part)].annotation if str(part) in schema.model_fields else None
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        nested = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
-        if not nested:
-            return []
-        schema = nested[0]
-    return list(schema.model_fields)
+        fields = [form.model_fields[str(part)] for form in forms if str(part) in form.model_fields]
+        forms = [section for field in fields for section in _sections(field.annotation)]
+    return list(dict.fromkeys(key for form in forms for key in form.model_fields))
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:
+    """Sections that an annotation allows, inside unions and notes on them."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [section for inner in getattr(annotation, "__args__", ()) for section in _sections(inner)]
 
 
 #: Keys that may hold a path, and what of their value is one.

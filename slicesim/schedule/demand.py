@@ -10,6 +10,7 @@ import numpy as np
 
 from slicesim.decide.demand import SliceSizes
 from slicesim.models import ModelGeometry, int8_bytes
+from slicesim.schedule.products import ROUTED_EXPERT
 from slicesim.schedule.workload import DEMAND, EXPERT, NO_OP, IntArray, OpKind, OpKinds, Shapes, Workload
 from slicesim.trace.demand import DemandTrace
 
@@ -35,7 +36,7 @@ class DemandLowering:
     """Spreads each token's reads and hits evenly over the MoE layers (semantics, section 10).
 
     A token that read F bytes issues ceil(F / read size) reads, the last one with what is left. A layer is attention and
-    router, shared experts, all hits as one operation, then its missed experts, each of ``reads_per_expert`` reads. Where
+    router, shared experts, the hits, then its missed experts, each of ``reads_per_expert`` reads. Where
     the trace was recorded with a cache, the engine puts a missed expert into it before it is computed.
     A recorded computing time is shared out over the token's operations by their bytes.
     """
@@ -101,8 +102,7 @@ class DemandLowering:
             feed_forward = self.shapes.feed_forward(layer, 1)
             if feed_forward is not None:
                 table.ops.append(self._non_expert(feed_forward))
-            if hits.get(layer):
-                table.ops.append(self._expert(hits[layer]))
+            table.ops += [self._expert(part) for part in _parts(hits.get(layer, 0), header.expert_size)]
             rest = flash % size if layer == last else 0
             self._missed(table, layer, counts.get(layer, 0), rest)
             table.end_batch(layer)
@@ -123,9 +123,10 @@ class DemandLowering:
             moved = int(flat[own].sum())
             waiting = len(table.ops)
             table.reads += [Read(waiting, kind, expert) for kind in own]
-            if header.kept and self.trace.compute_ps is None:
-                table.ops.append(OpKind(0, cause=EXPERT, inserts=int(expert == 0), inserted_bytes=moved))
-            table.ops.append(self._expert(moved))
+            kind = self._expert(min(moved, header.expert_size))
+            if header.kept and self.trace.compute_ps is None:  # a recorded time holds it already
+                kind = kind._replace(inserts=int(expert == 0), inserted_bytes=moved)
+            table.ops.append(kind)
 
     def _non_expert(self, kind: OpKind, cached_bytes: int = 0) -> OpKind:
         """Weigh non-expert weights as the trace says; what is read of the KV cache stays as it is."""
@@ -136,7 +137,7 @@ class DemandLowering:
     def _expert(self, size: int) -> OpKind:
         """Bytes of routed experts; MACs in proportion, on INT8 (a demand trace knows no bit slices)."""
         macs = self.model.expert_weights * size // self.header.expert_size
-        return OpKind(size, macs_int8=macs, weights=macs, cause=EXPERT)
+        return OpKind(size, macs_int8=macs, weights=macs, cause=EXPERT, role=ROUTED_EXPERT)
 
     def _workload(self, table: _Table) -> Workload:
         first, self.reads = self.reads, self.reads + len(table.reads)
@@ -179,6 +180,11 @@ class _Table:
         self.batch_op.append(len(self.ops))
         self.batch_read.append(len(self.reads))
         self.batch_layer.append(layer)
+
+
+def _parts(size: int, whole: int) -> list[int]:
+    """Cut bytes into experts; the last one may be a part of one."""
+    return [whole] * (size // whole) + ([size % whole] if size % whole else [])
 
 
 def _recorded(ops: list[OpKind], compute_ps: int) -> list[OpKind]:

@@ -76,9 +76,7 @@ def _run(  # type: ignore[no-untyped-def]
                     read_start, read_pipe, read_end,
                 )  # fmt: skip
                 if serial or op == stop:
-                    dram_free = _fill(
-                        fills, 0, reads, dram_free, read_kind, write_ps, read_end, read_write, read_usable
-                    )
+                    dram_free = _fill(fills, 0, reads, dram_free, read_kind, write_ps, read_end, read_write, read_usable)
                     served, now = reads, dram_free
                 else:
                     last_fill[: stop - op] = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -12,6 +13,10 @@ from numpy.typing import NDArray
 
 from slicesim.decide.demand import SliceSizes
 from slicesim.hardware import Hardware
+from slicesim.hardware.client import Work
+from slicesim.models import ModelGeometry
+from slicesim.schedule.heat import Heat
+from slicesim.schedule.products import ROUTED_ATTENTION, products
 from slicesim.schedule.workload import OpKind, OpKinds, Workload
 
 IntArray = NDArray[np.int64]
@@ -21,20 +26,22 @@ IntArray = NDArray[np.int64]
 class OpTimes:
     """What each kind of operation costs on one device, int64 [kinds]; durations at least 1 ps.
 
-    stream_ps: on the DRAM pipe; first_ps: until the first tile is in SRAM; compute_ps: on the MAC array; eighths: work
-    in eighths of an INT8 MAC; activations: DRAM rows opened.
+    stream_ps: on the DRAM pipe; first_ps: until the first tile is in SRAM (the last one where two do not fit);
+    compute_ps: from then to the end if nothing has to be waited for; busy_ps: of that what the client computes;
+    eighths: work in eighths of an INT8 MAC; activations: DRAM rows opened.
     """
 
     stream_ps: IntArray
     first_ps: IntArray
     compute_ps: IntArray
+    busy_ps: IntArray
     eighths: IntArray
     activations: IntArray
 
 
 @dataclass(frozen=True)
 class ReadTimes:
-    """What each kind of flash read costs, int64 [kinds], and lanes and latency, one number each.
+    """What each kind of flash read costs, int64 [kinds at each level of heat], and lanes and latency.
 
     pipe_ps: on the shared pipe; lane_ps: on its lane, latency not included; write_ps: the fill on the DRAM pipe.
     """
@@ -59,16 +66,18 @@ class Plan:
 class Planner:
     """Works out every duration once, in Python integers, and remembers those of kinds that come again."""
 
-    def __init__(self, hardware: Hardware, sizes: SliceSizes) -> None:
-        self.hardware, self.sizes = hardware, sizes
+    def __init__(self, hardware: Hardware, sizes: SliceSizes, model: ModelGeometry) -> None:
+        self.hardware, self.sizes, self.model = hardware, sizes, model
+        self.heat = Heat(hardware.flash.heat_starts_ps)
         self._ops: WeakKeyDictionary[OpKinds, OpTimes] = WeakKeyDictionary()
         self._reads: ReadTimes | None = None
 
     def __call__(self, workload: Workload) -> Plan:
-        """Put a workload's times beside it."""
+        """Put a workload's times beside it; workloads come in the order in which they run, since flash warms up."""
         if self._reads is None:
             self._reads = self._read_times(workload.read_sizes.reshape(-1))
-        return Plan(workload, self._times_of(workload.kinds), self._reads)
+        warmed = self.heat(workload, self._reads.pipe_ps)
+        return Plan(warmed, self._times_of(workload.kinds), self._reads)
 
     def _times_of(self, kinds: OpKinds) -> OpTimes:
         """Work out the times of kinds that are new since this table was last seen."""
@@ -90,22 +99,40 @@ class Planner:
             + kinds.macs_full * npu.work_eighths(self.sizes.msb_bits, self.sizes.lsb_bits)
         )
         tiles = -(-kinds.read_bytes // sram.tile_bytes)
+        full_tokens = kinds.macs_full // np.maximum(kinds.weights, 1)
+        stream = _each(dram.read_ps, moved)
+        first = _each(dram.read_ps, np.minimum(moved, sram.tile_bytes)) if sram.double_buffered else stream
+        compute = _each(
+            self._compute_ps, eighths, tiles, kinds.tokens, full_tokens, kinds.weights, kinds.role, kinds.pairs
+        )
+        # An overhead begins when stream and computation have ended, whichever is the later.
+        overhead = npu.layer_overhead_ps * (kinds.role == ROUTED_ATTENTION)
+        after_first = np.maximum(stream, first + compute) - first + overhead
         return OpTimes(
-            stream_ps=_each(dram.transfer_ps, moved),
-            first_ps=_each(dram.transfer_ps, np.minimum(moved, sram.tile_bytes)),
-            compute_ps=_each(npu.compute_ps, eighths, tiles, kinds.tokens > 1),
+            stream_ps=stream,
+            first_ps=first,
+            compute_ps=np.where(overhead > 0, after_first, compute),
+            busy_ps=compute + overhead,
             eighths=eighths,
             activations=self._rows(kinds.read_bytes) + self._rows(kinds.write_bytes),
         )
 
-    def _read_times(self, sizes: IntArray) -> ReadTimes:
+    def _compute_ps(
+        self, eighths: int, tiles: int, tokens: int, full_tokens: int, weights: int, role: int, pairs: int
+    ) -> int:
+        work = Work(eighths, tiles, tokens, full_tokens, weights, partial(products, self.model, role, pairs))
+        return self.hardware.npu.compute_ps(work, self.sizes.msb_bits, self.sizes.lsb_bits)
+
+    def _read_times(self, cold_sizes: IntArray) -> ReadTimes:
         flash, dram = self.hardware.flash, self.hardware.dram
+        starts = np.array(flash.heat_starts_ps, dtype=np.int64)
+        sizes, busy = np.tile(cold_sizes, len(starts)), np.repeat(starts, len(cold_sizes))
         return ReadTimes(
             lanes=flash.lanes,
             latency_ps=flash.latency_ps,
-            pipe_ps=_each(flash.pipe_ps, sizes),
+            pipe_ps=_each(flash.pipe_ps, sizes, busy),
             lane_ps=_each(flash.lane_ps, sizes),
-            write_ps=_each(dram.transfer_ps, sizes),
+            write_ps=_each(dram.fill_ps, sizes),
             activations=self._rows(sizes),
         )
 

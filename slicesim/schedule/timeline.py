@@ -69,7 +69,7 @@ class StepTimes:
         work, ops, reads = plan.workload, plan.ops, plan.reads
         npu, inside, stream = np.zeros((3, work.steps), dtype=np.int64)
         _sum_operations(
-            work.step_op(), work.op_kind, timeline.op_request, timeline.op_end, ops.compute_ps, ops.stream_ps,
+            work.step_op(), work.op_kind, timeline.op_request, timeline.op_end, ops.busy_ps, ops.stream_ps,
             npu, inside, stream,
         )  # fmt: skip
         pipe, write = sum_by_step(work.step_read(), work.read_kind, np.stack((reads.pipe_ps, reads.write_ps), axis=1)).T
@@ -101,18 +101,11 @@ def _sum_by_step(starts, kind, amounts, total):  # type: ignore[no-untyped-def] 
 
 @jit
 def _sum_operations(  # type: ignore[no-untyped-def]  # noqa: ANN202, PLR0913
-    starts,
-    kind,
-    request,
-    end,
-    compute_ps,
-    stream_ps,
-    npu,
-    inside,
-    stream,  # noqa: ANN001
+    starts, kind, request, end, busy_ps, stream_ps, npu, inside, stream  # noqa: ANN001
 ):
     for step in range(len(npu)):
         for op in range(starts[step], starts[step + 1]):
-            npu[step] += compute_ps[kind[op]]
+            npu[step] += busy_ps[kind[op]]
             inside[step] += end[op] - request[op]
             stream[step] += stream_ps[kind[op]]
+

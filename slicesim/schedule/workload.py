@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from slicesim.decide.demand import SliceSizes
 from slicesim.models import ModelGeometry, int8_bytes
+from slicesim.schedule.products import ATTENTION, DENSE, HEAD, ROUTED_ATTENTION, ROUTED_EXPERT, SHARED
 
 IntArray = NDArray[np.int64]
 SmallArray = NDArray[np.int32]
@@ -35,9 +36,10 @@ class OpKind(NamedTuple):
     """What one operation moves and computes.
 
     read_bytes, write_bytes: DRAM traffic; macs_int8, macs_msb, macs_full: MACs with INT8 weights, with the MSB object
-    alone, with both slices; weights: expert weights dequantised; tokens: tokens at once; inserts, inserted_bytes: work
-    of the inference engine (SoftwareCosts): batches of reads put into the cache, and their bytes; recorded_ps: computing
-    time that a demand trace recorded, instead of MACs.
+    alone, with both slices; weights: expert weights dequantised; tokens: tokens at once; role: which matrices
+    (``products.py``); pairs: of a token and a cached one that it attends to; inserts, inserted_bytes: work of the
+    inference engine (SoftwareCosts): batches of reads put into the cache, and their bytes; recorded_ps: computing time
+    that a demand trace recorded, instead of MACs.
     """
 
     read_bytes: int
@@ -48,6 +50,8 @@ class OpKind(NamedTuple):
     weights: int = 0
     tokens: int = 1
     cause: int = NON_EXPERT
+    role: int = ATTENTION
+    pairs: int = 0
     inserts: int = 0
     inserted_bytes: int = 0
     recorded_ps: int = 0
@@ -160,7 +164,8 @@ class Shapes:
         Decode: one token, which reads the KV cache. Prefill: the whole prompt, causal.
         """
         model = self.model
-        weights = model.attention_weights + (model.router_weights if layer in self.moe_layers else 0)
+        routed = layer in self.moe_layers
+        weights = model.attention_weights + (model.router_weights if routed else 0)
         kv = model.attention.kv_bytes_per_token()
         reach = model.attended_tokens(layer, context)
         pairs = reach
@@ -171,12 +176,16 @@ class Shapes:
             write_bytes=tokens * kv,
             macs_int8=weights * tokens + pairs * model.attention.score_macs_per_token(),
             tokens=tokens,
+            role=ROUTED_ATTENTION if routed else ATTENTION,
+            pairs=pairs,
         )
 
     def feed_forward(self, layer: int, tokens: int) -> OpKind | None:
         """Shared experts of a MoE layer, or the block of a dense one; None where there is nothing."""
-        weights = self.model.shared_weights if layer in self.moe_layers else self.model.dense_weights
-        return OpKind(int8_bytes(weights), macs_int8=weights * tokens, tokens=tokens) if weights else None
+        routed = layer in self.moe_layers
+        weights = self.model.shared_weights if routed else self.model.dense_weights
+        role = SHARED if routed else DENSE
+        return OpKind(int8_bytes(weights), macs_int8=weights * tokens, tokens=tokens, role=role) if weights else None
 
     def expert(self, index: int, tokens: int, full_tokens: int, *, has_lsb: bool) -> OpKind:
         """One routed expert of MoE layer number ``index``, for ``tokens`` tokens, ``full_tokens`` of them full."""
@@ -188,11 +197,12 @@ class Shapes:
             weights=weights,
             tokens=tokens,
             cause=EXPERT,
+            role=ROUTED_EXPERT,
         )
 
     def head(self) -> OpKind:
         """The LM head, for one token."""
-        return OpKind(int8_bytes(self.model.head_weights), macs_int8=self.model.head_weights)
+        return OpKind(int8_bytes(self.model.head_weights), macs_int8=self.model.head_weights, role=HEAD)
 
     def layers(self) -> list[int]:
         """Model layers that are replayed: dense ones, and the MoE layers that the trace covers."""

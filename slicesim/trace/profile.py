@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 
 from slicesim.scenario.document import read_document
 from slicesim.scenario.scenario import validate
-from slicesim.scenario.schema import Coefficient, Section
+from slicesim.scenario.coefficient import Coefficient
+from slicesim.scenario.section import Section
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]

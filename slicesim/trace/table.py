@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from slicesim.errors import UserError
-from slicesim.scenario.schema import Section
+from slicesim.scenario.section import Section
 
 SCHEMA_VERSION = 1
 

@@ -161,7 +161,7 @@ def test_energy_not_given(run, here):
         ("device.npu.clock_ghz=1e-300", "clock_ghz: must be at least 1e-06 in the unit of the key"),
         ("device.flash.latency_us=1e300", "latency_us: must be at most 1e+09 in the unit of the key"),
         ("device.dram.bandwidth_gbs.value=100", "value 100 lies above its own high of 16"),
-        ("device.sram.tile_kib=5000", "two tiles (the double buffer) must fit sram.capacity_kib"),
+        ("device.sram.tile_kib=9000", "one tile must fit capacity_kib, two of them to be double-buffered"),
         ("device.npu.bit_cost=foo", "must be 'proportional' or 'bricks' (given: \"foo\")"),
         ("schedule.overlap=full", "must be 'serial', 'layer' or 'prefetch' (given: \"full\")"),
         ("trace.split=1.5", "must be recorded, all-decode, or a fraction between 0 and 1 (given: 1.5)"),

@@ -185,17 +185,20 @@ def test_every_memory_is_whole(memory: DramMemory) -> None:
 def test_channels_by_hand() -> None:
     """Four channels of 4 GB/s at 0.9, half for the client: 7.2 GB/s, so 7,200 bytes take 1 us."""
     channels = DramChannels(SMALL, 4, client_share=0.5)
-    assert channels.transfer_ps(7200) == 10**6
+    assert channels.read_ps(7200) == channels.first_access_ps + 10**6
+    assert channels.fill_ps(7200) == 500_000
     assert channels.row_bytes == 4096
     with pytest.raises(ValueError, match="small: no energies"):
-        channels.background_energy_pj(1.0)
+        channels.background_energy_pj(1.0, 0.0)
 
 
 def test_phone_bandwidth_from_parts() -> None:
     """PowerInfer-2 measures 56 GB/s for the NPU on four x16 channels of LPDDR5X-9600."""
     phone = DramChannels(MEMORIES["lpddr5x-9600"], 4, client_share=0.80)
     assert phone.rate_bytes_per_s / 1e9 == pytest.approx(56, rel=0.02)
-    assert phone.background_energy_pj(1e12) * 1e-9 == pytest.approx(4 * (38 + 6), rel=0.05)
+    assert phone.peak_gbs == pytest.approx(76.8, rel=1e-3)
+    assert phone.background_energy_pj(1e12, 0.0) * 1e-9 == pytest.approx(4 * (38 + 6), rel=0.05)
+    assert phone.background_energy_pj(0.0, 1e12) * 1e-9 == pytest.approx(4 * (6.3 + 5.7), rel=0.05)
 
 
 _TIMES = [field.name for field in fields(DramTiming) if field.name not in ("clock_ns", "refi_ns")]
@@ -223,6 +226,7 @@ def test_rarer_refresh_never_hurts(name: str, factor: float) -> None:
 def test_transfers_are_whole_and_monotone(size: int, channels: int, share: float) -> None:
     memory = MEMORIES["lpddr5-6400"]
     one = DramChannels(memory, channels, share)
-    assert isinstance(one.transfer_ps(size), int)
-    assert one.transfer_ps(size) <= one.transfer_ps(size + 1)
-    assert DramChannels(memory, channels + 1, share).transfer_ps(size) <= one.transfer_ps(size)
+    assert isinstance(one.read_ps(size), int)
+    assert one.fill_ps(size) <= one.read_ps(size)
+    assert one.read_ps(size) <= one.read_ps(size + 1)
+    assert DramChannels(memory, channels + 1, share).read_ps(size) <= one.read_ps(size)
