@@ -11,6 +11,7 @@ import numpy as np
 
 from slicesim.account import Columns, account
 from slicesim.decide import DecodeDemand, SliceSizes
+from slicesim.checks import check_device
 from slicesim.errors import UserError
 from slicesim.hardware import Hardware
 from slicesim.models import ModelGeometry, int8_bytes, load_model
@@ -48,6 +49,7 @@ class DemandSimulation:
     def prepare(cls, scenario: Scenario, trace: DemandTrace | None = None) -> DemandSimulation:
         """Load what the scenario names; raises UserError where the parts do not fit together."""
         settings = scenario.settings
+        check_device(scenario)
         trace = trace or read_demand(Path(settings.trace.path))
         _refuse_decisions(scenario, trace.name)
         model = load_model(settings.model, scenario.where("model"))

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from slicesim.scenario.device import Coefficient, Device, Flash
 from slicesim.scenario.section import Section
+from slicesim.scenario.software import Software
 
 
 class TraceSection(Section):
@@ -100,17 +101,6 @@ class Schedule(Section):
     engine: Literal["fast", "reference"] = Field("fast", description="compiled, or SimPy: the same picoseconds")
     overlap: Literal["serial", "layer", "prefetch"] = "layer"
     timeline_tokens: int = Field(200, ge=0, description="decode tokens written to timeline.json")
-
-
-class Software(Section):
-    """What the inference engine costs the processor beside computing; left out: nothing.
-
-    An engine that keeps experts commits pages, takes the page faults of the copy, and gives the pages of what it evicts
-    back: so much for each batch of reads (a layer that misses), and so much for each byte.
-    """
-
-    insert_latency_us: NotNegative = Field(description="once for each layer that reads into the cache")
-    insert_bandwidth_gbs: Positive = Field(description="rate at which missed bytes are put into the cache")
 
 
 class Settings(Section):

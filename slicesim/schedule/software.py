@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from slicesim.hardware.units import bytes_per_second, duration_ps
-from slicesim.scenario.schema import Software
+from slicesim.scenario.software import Software
 from slicesim.schedule.plan import IntArray, OpTimes, Plan
 from slicesim.schedule.workload import OpKinds
 
