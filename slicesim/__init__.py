@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from slicesim.result import Result
     from slicesim.scenario import Scenario
     from slicesim.simulation import compare, simulate
+    from slicesim.sweeps import sweep
     from slicesim.trace import load_trace
 
-__all__ = ["Result", "Scenario", "UserError", "__version__", "compare", "load_trace", "simulate"]
+__all__ = ["Result", "Scenario", "UserError", "__version__", "compare", "load_trace", "simulate", "sweep"]
 
 #: Loaded on first use, so that ``import slicesim`` costs nothing.
 _HOME = {
@@ -23,6 +24,7 @@ _HOME = {
     "compare": "slicesim.simulation",
     "load_trace": "slicesim.trace",
     "simulate": "slicesim.simulation",
+    "sweep": "slicesim.sweeps",
 }
 
 

@@ -6,6 +6,7 @@ from the coefficients in ``summary.json``.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from slicesim.decide.demand import (
 )
 from slicesim.hardware import Hardware
 from slicesim.quality import GateMass
-from slicesim.schedule import Plan, StepTimes, Timeline
+from slicesim.schedule import Plan, StepTimes, Timeline, Workload
 from slicesim.schedule.timeline import sum_by_step
 from slicesim.schedule.workload import EXPERT, NON_EXPERT
 from slicesim.trace import DECODE, PREFILL
@@ -39,20 +40,33 @@ from slicesim.trace import DECODE, PREFILL
 Columns = dict[str, NDArray[Any]]
 
 
-def account(
-    demand: Demand, plan: Plan, timeline: Timeline, hardware: Hardware, sizes: SliceSizes, mass: GateMass
-) -> Columns:
+@dataclass(frozen=True)
+class Decided:
+    """What one demand table says by itself, whatever the device: any number of hardware variants share it.
+
+    columns: who and what, counts of slices, gate mass; amounts: bytes and work that do not depend on the device.
+    """
+
+    columns: Columns
+    amounts: Columns
+
+    @classmethod
+    def of(cls, demand: Demand, work: Workload, sizes: SliceSizes, mass: GateMass) -> Decided:
+        """Count a demand table and its workload."""
+        masses = {f"{name}_mass": column for name, column in vars(mass).items()}
+        return cls({**_identity(demand), **_counts(demand, sizes), **masses}, _moved(work))
+
+
+def account(decided: Decided, plan: Plan, timeline: Timeline, hardware: Hardware) -> Columns:
     """Return the rows of one demand table: one per decode token, or one for a prompt. Energy in pJ, time in ps."""
     times = StepTimes.of(plan, timeline)
-    amounts = _amounts(plan)
+    amounts = decided.amounts | _work(plan)
     return {
-        **_identity(demand),
-        **_counts(demand, sizes),
+        **decided.columns,
         **amounts,
         "start_ps": timeline.step_start,
         **{f"{name}_ps": column for name, column in vars(times).items()},
         **_energy(amounts, times, hardware),
-        **{f"{name}_mass": column for name, column in vars(mass).items()},
     }
 
 
@@ -134,23 +148,39 @@ def _topup_bytes(demand: Demand, sizes: SliceSizes) -> NDArray[np.int64]:
     return np.array([size.sum()], dtype=np.int64)
 
 
-#: What operations ask of the tiers, by cause.
-AMOUNTS = ("dram_read_bytes", "dram_write_bytes", "activations", "mac_eighths", "dequantised_weights")
+def _moved(work: Workload) -> Columns:
+    """Bytes moved and weights dequantised per step: flash reads, and DRAM traffic for experts and for all else."""
+    kinds = work.kinds.columns
+    per_read = np.stack((work.read_sizes.reshape(-1), np.ones(work.read_sizes.size, np.int64)), axis=1)
+    read_bytes, reads = sum_by_step(work.step_read(), work.read_kind, per_read).T
+    per_op = {
+        "dram_read_bytes": kinds.read_bytes,
+        "dram_write_bytes": kinds.write_bytes,
+        "dequantised_weights": kinds.weights,
+    }
+    return {
+        "flash_read_bytes": read_bytes, "flash_reads": reads, "fill_bytes": read_bytes, **_by_cause(work, per_op),
+    }  # fmt: skip
 
 
-def _amounts(plan: Plan) -> Columns:
-    """Bytes, row activations and work per step, for experts and for all else."""
-    work, kinds = plan.workload, plan.workload.kinds.columns
-    columns: Columns = {}
-    per_read = np.stack((work.read_sizes.reshape(-1), np.ones(work.read_sizes.size, np.int64), plan.reads.activations))
-    read_bytes, reads, activations = sum_by_step(work.step_read(), work.read_kind, per_read.T).T
-    columns |= {"flash_read_bytes": read_bytes, "flash_reads": reads}
-    columns |= {"fill_activations": activations, "fill_bytes": read_bytes}
-    per_op = np.stack((kinds.read_bytes, kinds.write_bytes, plan.ops.activations, plan.ops.eighths, kinds.weights))
-    by_cause = np.concatenate((per_op * (kinds.cause == EXPERT), per_op * (kinds.cause == NON_EXPERT)))
-    totals = sum_by_step(work.step_op(), work.op_kind, by_cause.T).T
-    names = [f"{cause}_{name}" for cause in ("expert", "non_expert") for name in AMOUNTS]
-    return columns | dict(zip(names, totals, strict=True))
+def _work(plan: Plan) -> Columns:
+    """Row activations and MACs per step, which depend on the device's rows and on what narrow weights cost it."""
+    work, ops = plan.workload, plan.ops
+    (activations,) = sum_by_step(work.step_read(), work.read_kind, plan.reads.activations[:, None]).T
+    per_op = {"activations": ops.activations, "mac_eighths": ops.eighths}
+    return {"fill_activations": activations, **_by_cause(work, per_op)}
+
+
+def _by_cause(work: Workload, per_op: dict[str, Any]) -> Columns:
+    """Sum columns [kinds of operations] by step, for experts and for all else."""
+    cause = work.kinds.columns.cause
+    each = {
+        f"{name}_{what}": column * (cause == number)
+        for name, number in (("expert", EXPERT), ("non_expert", NON_EXPERT))
+        for what, column in per_op.items()
+    }
+    totals = sum_by_step(work.step_op(), work.op_kind, np.stack(list(each.values()), axis=1)).T
+    return dict(zip(each, totals, strict=True))
 
 
 def _energy(amounts: Columns, times: StepTimes, hardware: Hardware) -> Columns:

@@ -161,6 +161,32 @@ def mrc(
 
 
 @app.command()
+def sweep(
+    config: Annotated[Path, typer.Argument(metavar="SWEEP", help="Sweep file (YAML): a scenario and a grid.", **FILE)],
+    jobs: Annotated[int, typer.Option(min=1, help="Processes at once.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option(help="Result folder [default: results/NAME of the sweep].", readable=False)
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Run a grid of scenarios into one table; a second call runs only what is missing."""
+    from slicesim.report.sweep import sweep_json, sweep_table, sweep_warnings
+    from slicesim.sweeps import prepare_sweep
+
+    prepared = prepare_sweep(config, out)
+    with _progress("sweeping", len(prepared.tasks)) as progress:
+        outcome = prepared.run(jobs, progress)
+    _heed_interrupt()
+    _warn(sweep_warnings(outcome))
+    if json:
+        _print_json(sweep_json(outcome))
+        return
+    _print(sweep_table(outcome))
+    typer.echo(f"{len(prepared.tasks)} points: {outcome.found} found finished, {outcome.ran} run")
+    typer.echo(f"written: {outcome.folder}/ (sweep.parquet, points/)")
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of scenario files, for editors."""
     from slicesim.scenario.schema import scenario_schema

@@ -9,22 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from slicesim.account import Columns, account
+from slicesim.account import Decided
+from slicesim.clock import Clock
 from slicesim.decide import DecodeDemand, SliceSizes
 from slicesim.checks import check_device
 from slicesim.errors import UserError
 from slicesim.hardware import Hardware
 from slicesim.models import ModelGeometry, int8_bytes, load_model
-from slicesim.policies.constraint import NoConstraint
+from slicesim.policies.constraint import Constraint, NoConstraint
 from slicesim.quality import GateMass
 from slicesim.scenario import Scenario
-from slicesim.schedule import DemandLowering, Plan, Planner, SoftwareCosts, Timeline, Workload, engine
+from slicesim.schedule import DemandLowering, Plan, Timeline, Workload
+from slicesim.simulation import Progress, replay_together
 from slicesim.trace.demand import DemandTrace, read_demand
 from slicesim.version import __version__
 
 if TYPE_CHECKING:
     from slicesim.result import Result
-    from slicesim.simulation import Progress
 
 #: No bit slices are known: what the planner asks for, and what accounting counts look-ups with.
 _WHOLE = SliceSizes(np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64), 8, 0)
@@ -71,39 +72,38 @@ class DemandSimulation:
 
     def run(self, progress: Progress | None = None) -> Result:
         """Replay the trace and collect the result."""
-        from slicesim.result import Result, Window
+        return replay_together([self], progress)[0]
 
-        window = Window(self.scenario.settings.schedule.timeline_tokens)
-        rows: list[Columns] = []
-        done = 0
-        for places, demand, plan, timeline in self.tables():
-            rows.append(self._account(places, demand, plan, timeline))
-            window.add(demand, plan, timeline)
-            done += len(places)
-            if progress is not None:
-                progress(done)
-        return Result.collect(self.describe(), NoConstraint(), rows, window)
-
-    def tables(self) -> Iterator[tuple[range, DecodeDemand, Plan, Timeline]]:
+    def tables(self) -> Iterator[tuple[DecodeDemand, Plan, Timeline]]:
         """Yield the tokens of each table with their plan and timeline, on one clock."""
-        settings = self.scenario.settings
-        clock = engine(settings.schedule.engine, settings.schedule.overlap)
-        planner, costs = Planner(self.hardware, _WHOLE, self.model), SoftwareCosts(settings.software)
-        for places, work in self.workloads():
-            try:
-                plan = costs(planner(work))
-                timeline = clock.run(plan)
-            except OverflowError:
-                raise UserError(
-                    "the simulated time passes 2^63 ps (107 days): look at device.flash and device.dram, "
-                    "bandwidth_gbs and latency_us"
-                ) from None
-            yield places, self._identity(places), plan, timeline
+        clock = self.clock()
+        for demand, work, _ in self.decided():
+            yield demand, *clock.run(work)
         clock.finish()
 
-    def workloads(self) -> Iterator[tuple[range, Workload]]:
-        """Yield the tokens of each table with their operations and reads, which no device changes."""
-        return DemandLowering(self.trace, self.model).workloads()
+    @property
+    def constraint(self) -> Constraint:
+        """Nothing is decided."""
+        return NoConstraint()
+
+    def clock(self) -> Clock:
+        """Return the device at time 0."""
+        return Clock(self.scenario, self.hardware, _WHOLE, self.model)
+
+    def decided(self) -> Iterator[tuple[DecodeDemand, Workload, Decided]]:
+        """Yield the tokens of each table, what they ask of a device, and what was recorded of them."""
+        for places, work in DemandLowering(self.trace, self.model).workloads():
+            demand = self._identity(places)
+            nothing = GateMass(*(np.zeros(len(places)) for _ in range(6)))
+            counted = Decided.of(demand, work, _WHOLE, nothing)
+            part = slice(places.start, places.stop)
+            missed, hit = self.trace.flash_read_bytes[part], self.trace.hit_bytes[part]
+            recorded = {"missed_bytes": missed, "lookup_bytes": missed + hit}
+            yield demand, work, Decided(counted.columns | recorded, counted.amounts)
+
+    def decision_key(self) -> str:
+        """What the load follows from: the trace and the model."""
+        return f"{self.trace.digest} {self.model.model_dump_json()}"
 
     def describe(self) -> dict[str, Any]:
         """Return the head of the summary, with the keys that a replay with decisions has."""
@@ -139,13 +139,6 @@ class DemandSimulation:
         demand.resident_bytes[:] = 0
         demand.strength[:] = np.nan
         return demand
-
-    def _account(self, places: range, demand: DecodeDemand, plan: Plan, timeline: Timeline) -> Columns:
-        nothing = GateMass(*(np.zeros(len(places)) for _ in range(6)))
-        rows = account(demand, plan, timeline, self.hardware, _WHOLE, nothing)
-        part = slice(places.start, places.stop)
-        missed, hit = self.trace.flash_read_bytes[part], self.trace.hit_bytes[part]
-        return rows | {"missed_bytes": missed, "lookup_bytes": missed + hit}
 
 
 def _refuse_decisions(scenario: Scenario, name: str) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from slicesim.account import Columns, account
+from slicesim.account import Columns, Decided, account
 from slicesim.checks import (
     capacity_bytes,
     check_capacity,
@@ -18,14 +19,15 @@ from slicesim.checks import (
     other_model_warning,
     slice_sizes,
 )
+from slicesim.clock import Clock
 from slicesim.decide import DecodeDemand, Demand, Request, SliceSizes, decide
 from slicesim.errors import UserError
 from slicesim.hardware import Hardware
 from slicesim.models import ModelGeometry, int8_bytes, load_model
-from slicesim.policies import Policy, build_policy
+from slicesim.policies import Constraint, Policy, build_policy
 from slicesim.quality import GateMass
 from slicesim.scenario import Scenario
-from slicesim.schedule import Lowering, Plan, Planner, Shapes, SoftwareCosts, Timeline, engine
+from slicesim.schedule import Lowering, Plan, Shapes, Timeline, Workload
 from slicesim.trace import Trace, load_trace
 from slicesim.version import __version__
 
@@ -96,6 +98,67 @@ def prepare_comparison(
     return simulations
 
 
+class Replay(Protocol):
+    """What can be put on a device's clock: a replay of routing, or of a recorded load (``DemandSimulation``)."""
+
+    @property
+    def scenario(self) -> Scenario:
+        """Its settings."""
+
+    @property
+    def hardware(self) -> Hardware:
+        """Its device."""
+
+    @property
+    def constraint(self) -> Constraint:
+        """What holds its miss rate down."""
+
+    def decided(self) -> Iterator[tuple[Demand, Workload, Decided]]:
+        """Yield each demand table, what it asks of a device, and what it says by itself."""
+
+    def clock(self) -> Clock:
+        """Return its device at time 0."""
+
+    def decision_key(self) -> str:
+        """Return what its demand tables follow from."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return the head of its summary."""
+
+
+def replay_together(simulations: Sequence[Replay], progress: Progress | None = None) -> list[Result]:
+    """Replay simulations whose decisions are the same (one ``decision_key``): decide once, time each one by itself.
+
+    Results in the given order. Demand tables are passed on one by one, none is kept; the rows of all results are, about
+    250 bytes for each token and simulation. Raises UserError where a simulated time is too long to count.
+    """
+    if len({simulation.decision_key() for simulation in simulations}) > 1:
+        raise ValueError("simulations that decide differently cannot be replayed together")
+    from slicesim.result import Result, Window
+
+    first = simulations[0]
+    clocks = [simulation.clock() for simulation in simulations]
+    windows = [Window(simulation.scenario.settings.schedule.timeline_tokens) for simulation in simulations]
+    rows: list[list[Columns]] = [[] for _ in simulations]
+    done = 0
+    for demand, work, decided in first.decided():
+        for clock, window, own in zip(clocks, windows, rows, strict=True):
+            plan, timeline = clock.run(work)
+            own.append(account(decided, plan, timeline, clock.hardware))
+            window.add(demand, plan, timeline)
+        done += len(demand.token) if isinstance(demand, DecodeDemand) else demand.prompt_tokens
+        if progress is not None:
+            progress(done)
+    if not done:
+        raise UserError(f"{first.scenario.settings.trace.path}: the trace holds no tokens")
+    for clock in clocks:
+        clock.finish()
+    return [
+        Result.collect(simulation.describe(), simulation.constraint, own, window)
+        for simulation, own, window in zip(simulations, rows, windows, strict=True)
+    ]
+
+
 @dataclass(frozen=True)
 class Simulation:
     """A scenario with everything that it names loaded and checked against each other."""
@@ -131,41 +194,51 @@ class Simulation:
 
     def run(self, progress: Progress | None = None) -> Result:
         """Replay the trace and collect the result."""
-        from slicesim.result import Result, Window
-
-        settings = self.scenario.settings
-        window = Window(settings.schedule.timeline_tokens)
-        rows: list[Columns] = []
-        done = 0
-        for demand, plan, timeline in self.tables():
-            mass = GateMass.of(demand, self.sizes, settings.amat)
-            rows.append(account(demand, plan, timeline, self.hardware, self.sizes, mass))
-            window.add(demand, plan, timeline)
-            done += len(demand.token) if isinstance(demand, DecodeDemand) else demand.prompt_tokens
-            if progress is not None:
-                progress(done)
-        if not rows:
-            raise UserError(f"{self.trace.name}: the trace holds no tokens")
-        return Result.collect(self.describe(), self.policy.constraint, rows, window)
+        return replay_together([self], progress)[0]
 
     def tables(self) -> Iterator[tuple[Demand, Plan, Timeline]]:
         """Yield each demand table with its plan and timeline, on one clock."""
-        schedule = self.scenario.settings.schedule
-        clock = engine(schedule.engine, schedule.overlap)
-        lower = Lowering(Shapes(self.model, self.sizes, self.trace.header.layers))
-        planner = Planner(self.hardware, self.sizes, self.model)
-        costs = SoftwareCosts(self.scenario.settings.software)
-        for demand in decide(self.request()):
-            try:
-                plan = costs(planner(lower(demand)))
-                timeline = clock.run(plan)
-            except OverflowError:
-                raise UserError(
-                    "the simulated time passes 2^63 ps (107 days): look at device.flash and device.dram, "
-                    "bandwidth_gbs and latency_us"
-                ) from None
-            yield demand, plan, timeline
+        clock = self.clock()
+        for demand, work, _ in self.decided():
+            yield demand, *clock.run(work)
         clock.finish()
+
+    @property
+    def constraint(self) -> Constraint:
+        """What holds the miss rate down."""
+        return self.policy.constraint
+
+    def clock(self) -> Clock:
+        """Return the device at time 0."""
+        return Clock(self.scenario, self.hardware, self.sizes, self.model)
+
+    def decided(self) -> Iterator[tuple[Demand, Workload, Decided]]:
+        """Yield each demand table, what it asks of a device, and what it says by itself."""
+        lower = Lowering(Shapes(self.model, self.sizes, self.trace.header.layers))
+        for demand in decide(self.request()):
+            work = lower(demand)
+            mass = GateMass.of(demand, self.sizes, self.scenario.settings.amat)
+            yield demand, work, Decided.of(demand, work, self.sizes, mass)
+
+    def identity(self) -> dict[str, Any]:
+        """Return all that the figures follow from, as plain data: values and contents, no paths and no sources."""
+        settings = self.scenario.settings.model_dump(mode="json", exclude_none=True)
+        settings["trace"].pop("path")
+        return {
+            **settings,
+            "device": _figures(settings["device"]),
+            "slicesim_version": __version__,
+            "trace_sha256": self.trace.digest,
+            "model": self.model.model_dump(mode="json"),
+            "policy": {"label": self.policy.label, **self.policy.describe(), "code_sha256": self.policy.code_digests()},
+        }
+
+    def decision_key(self) -> str:
+        """Return what decide and lowering see of the identity: simulations of one key share their demand tables."""
+        seen = self.identity()
+        for unseen in ("device", "schedule", "software"):
+            seen.pop(unseen, None)
+        return json.dumps(seen, sort_keys=True)
 
     def describe(self) -> dict[str, Any]:
         """Return the head of the summary: version, resolved scenario, trace."""
@@ -206,3 +279,10 @@ class Simulation:
             reset_each_request=settings.cache.reset == "request",
             seed=settings.seed,
         )
+
+
+def _figures(part: Any) -> Any:
+    """Reduce the coefficients of a device to their values."""
+    if not isinstance(part, dict):
+        return part
+    return part["value"] if "value" in part else {key: _figures(value) for key, value in part.items()}

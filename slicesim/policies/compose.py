@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib.util
 import sys
 from collections.abc import Mapping
@@ -61,6 +62,15 @@ class Policy:
             kind: {"name": _label(getattr(self, kind)), **getattr(self, kind).model_dump()} for kind in KINDS
         }
         return {"preset": self.preset, **parts, "prefill_precision": "high" if self.prefill_high else "threshold"}
+
+    def code_digests(self) -> dict[str, str]:
+        """SHA-256 of the files that hold the user's own strategies, by kind; empty where all are slicesim's."""
+        own = {kind: sys.modules[type(getattr(self, kind)).__module__] for kind in KINDS}
+        return {
+            kind: hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()
+            for kind, module in own.items()
+            if not module.__name__.startswith("slicesim.") and getattr(module, "__file__", None)
+        }
 
 
 def presets() -> dict[str, Path]:

@@ -12,20 +12,23 @@ from slicesim.errors import UserError
 SUMMARY = "summary.json"
 
 
-def check_free(folder: Path) -> None:
-    """Refuse, before a long run rather than after it, a place that takes no result or holds anything but one."""
+def check_free(folder: Path, mark: str = SUMMARY) -> None:
+    """Refuse, before a long run rather than after it, a place that takes no result or holds anything but one.
+
+    mark: what every earlier result of the kind holds.
+    """
     try:
-        fault = _fault(folder.resolve())
+        fault = _fault(folder.resolve(), mark)
     except (OSError, RuntimeError) as error:  # RuntimeError: a circle of links
         fault = getattr(error, "strerror", None) or str(error)
     if fault:
         raise UserError(f"{folder}: {fault}; choose another --out")
 
 
-def _fault(place: Path) -> str | None:
+def _fault(place: Path, mark: str) -> str | None:
     if Path.cwd().is_relative_to(place):
         return "is where you are working"
-    if place.is_dir() and any(place.iterdir()) and not (place / SUMMARY).is_file():
+    if place.is_dir() and any(place.iterdir()) and not (place / mark).exists():
         return "holds other files, not an earlier result"
     if place.exists() and not place.is_dir():
         return "is a file"

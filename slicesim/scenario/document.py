@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -139,13 +140,19 @@ def _parse(path: Path) -> Document:
         raise UserError(f"{path}: is no text (UTF-8), give a YAML file") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from None
-    marks: dict[KeyPath, str] = {}
-    data = _load(text, str(path), marks)
+    data, marks = _loaded(text, str(path))
     if not isinstance(data, dict):
         raise UserError(
             f"{path}: must hold a YAML mapping (key: value), {'is empty' if data is None else 'it does not'}"
         )
-    return Document(data, marks, str(path))
+    return Document(dict(data), dict(marks), str(path))
+
+
+@lru_cache(maxsize=64)
+def _loaded(text: str, origin: str) -> tuple[Any, dict[KeyPath, str]]:
+    """Read a file's text once, however many points of a sweep ask for it. The result must not be changed."""
+    marks: dict[KeyPath, str] = {}
+    return _load(text, origin, marks), marks
 
 
 def _load(text: str, origin: str, marks: dict[KeyPath, str]) -> Any:

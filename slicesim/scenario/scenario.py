@@ -41,18 +41,20 @@ class Scenario:
         ``policy`` is a preset's name or ``file.py:Class`` (a user's eviction strategy).
         Raises UserError, with file, line and key, for whatever is not valid.
         """
-        document = read_document(Path(path))
-        document = _paths_from_here(document)
+        document = scenario_document(path)
         if model is not None:
             document = document.assign("model", model, "--model")
         if trace is not None:
             document = document.assign("trace.path", str(trace), "--trace")
         if policy is not None:
-            is_code = ".py:" in policy
-            value = {"preset": "dbsc", "eviction": {"name": policy}} if is_code else {"preset": policy}
-            document = document.assign("policy", value, f"--policy {policy}")
+            document = document.assign("policy", policy_choice(policy), f"--policy {policy}")
         for key, value in (assignments or {}).items():
             document = document.assign(key, value, f"--set {key}")
+        return cls.of(document)
+
+    @classmethod
+    def of(cls, document: Document) -> Scenario:
+        """Check a document; raises UserError, with file, line and key, for whatever is not valid."""
         return cls(validate(Settings, document), document)
 
     def where(self, *path: str | int) -> str:
@@ -62,6 +64,25 @@ class Scenario:
     def error(self, *path: str | int, message: str) -> UserError:
         """Build the one-line error for a key of this scenario."""
         return self.document.error(path, message)
+
+
+def scenario_document(path: str | Path) -> Document:
+    """Read a scenario file, its paths seen from here; what it says is not checked yet."""
+    document = read_document(Path(path))
+    for key in _PATH_KEYS:
+        node: Any = document.data
+        for part in key:
+            node = node.get(part) if isinstance(node, Mapping) else None
+        mark = document.where(key)
+        found = path_from_here(key, node, mark)
+        if found != node:
+            document = document.assign(dotted(key), found, mark)
+    return document
+
+
+def policy_choice(name: str) -> dict[str, Any]:
+    """Return the policy section for a preset's name, or for ``file.py:Class`` (a user's eviction strategy)."""
+    return {"preset": "dbsc", "eviction": {"name": name}} if ".py:" in name else {"preset": name}
 
 
 def parse_assignments(texts: list[str]) -> dict[str, Any]:
@@ -162,17 +183,12 @@ _PATH_KEYS: dict[KeyPath, Callable[[str], bool]] = {
 }
 
 
-def _paths_from_here(document: Document) -> Document:
-    """Read relative paths in a file from the folder of the file that wrote them."""
-    for key, is_path in _PATH_KEYS.items():
-        node: Any = document.data
-        for part in key:
-            node = node.get(part) if isinstance(node, Mapping) else None
-        if isinstance(node, str) and node and is_path(node) and not Path(node).is_absolute():
-            mark = document.where(key)
-            folder = Path(mark.rpartition(":")[0]).parent
-            document = document.assign(dotted(key), str(_tidy(folder / node)), mark)
-    return document
+def path_from_here(key: KeyPath, value: Any, mark: str) -> Any:
+    """Read the value of a key that may hold a relative path from the folder of the file (``mark``) that wrote it."""
+    is_path = _PATH_KEYS.get(key)
+    if is_path is None or not isinstance(value, str) or not value or not is_path(value) or Path(value).is_absolute():
+        return value
+    return str(_tidy(Path(mark.rpartition(":")[0]).parent / value))
 
 
 def _tidy(path: Path) -> Path:

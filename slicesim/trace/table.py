@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -111,7 +112,7 @@ class MemoryTrace:
     block: TraceBlock
     name: str = "memory"
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over header and arrays."""
         import hashlib

@@ -1,0 +1,93 @@
+"""Where a sweep keeps what it has found: one file per finished point, and one table of all."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from slicesim.errors import UserError
+from slicesim.report.folder import check_free
+
+POINTS, TABLE = "points", "sweep.parquet"
+
+_END = b"}\n"
+
+
+class Store:
+    """The folder of a sweep. Every file in it is whole or absent, whenever the process is killed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.points = folder / POINTS
+        check_free(folder, POINTS)
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Make the folder and keep other sweeps out of it; half-written files of a killed one are removed."""
+        with _writing(self.folder):
+            self.points.mkdir(parents=True, exist_ok=True)
+            with (self.folder / ".lock").open("w") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go by the system, even after kill -9
+                except BlockingIOError:
+                    raise UserError(
+                        f"{self.folder}: another sweep is at work here; wait for it, or choose another --out"
+                    ) from None
+                for partial in (*self.points.glob(".*.partial"), *self.folder.glob(".*.partial")):
+                    partial.unlink()
+                yield
+
+    def has(self, digest: str) -> bool:
+        """Tell whether a point is finished; a file that breaks off (the machine went down) is removed."""
+        path = self._path(digest)
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - len(_END)))
+            whole = file.read() == _END
+        if not whole:
+            path.unlink()
+        return whole
+
+    def put(self, digest: str, summary: str) -> None:
+        """Keep a finished point: the text of its summary, one JSON object on one line."""
+        self._put(self._path(digest), lambda path: path.write_text(summary + "\n", encoding="utf-8"))
+
+    def get(self, digest: str) -> dict[str, Any]:
+        """Return a finished point's summary."""
+        path = self._path(digest)
+        try:
+            summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            raise UserError(f"{path}: is no point of a sweep; remove it and run the sweep again") from None
+        return summary
+
+    def write_table(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Write the table of all points and return it as it reads back."""
+        table = self.folder / TABLE
+        self._put(table, lambda path: frame.to_parquet(path, index=False))
+        return pd.read_parquet(table)
+
+    def _path(self, digest: str) -> Path:
+        return self.points / f"{digest}.json"
+
+    @staticmethod
+    def _put(path: Path, write: Any) -> None:
+        partial = path.with_name(f".{path.name}.partial")
+        write(partial)
+        os.replace(partial, path)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror or error})") from None
