@@ -187,6 +187,28 @@ def sweep(
 
 
 @app.command()
+def validate(
+    out: Annotated[Path, typer.Option(help="Page to write.", readable=False)] = Path("docs/validation.md"),
+    data: Annotated[Path | None, typer.Option(help="Folder of reference files that do not ship.", **FILE)] = None,
+    devices: Annotated[Path, typer.Option(help="Folder of device files.", **FILE)] = Path("hwconfigs"),
+) -> None:
+    """Regenerate the page of errors: measured and simulated figures, row by row."""
+    from slicesim.validation.page import all_tables, render, summary
+
+    if data is not None and not data.is_dir():
+        raise UserError(f"{data}: no such folder; leave --data out to keep the last figures of rows that need it")
+    if out.is_dir():
+        raise UserError(f"{out}: is a folder; give the name of a file with --out")
+    tables = all_tables(devices, data)
+    page = render(tables, out.read_text(encoding="utf-8") if out.is_file() else "")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page, encoding="utf-8")
+    for line in summary(tables):
+        typer.echo(line)
+    typer.echo(f"written: {out}")
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of scenario files, for editors."""
     from slicesim.scenario.schema import scenario_schema

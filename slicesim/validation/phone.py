@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from slicesim.result import Result
 from slicesim.scenario import Scenario
 from slicesim.trace.demand import DemandHeader, DemandTrace
 from slicesim.validation.reference import reference_rows
+from slicesim.validation.rows import Kind, Row, Table
 
 #: Q4_K_M: an expert is 3 x 884,736 bytes (Q4_K), with its down matrix in Q6_K in 24 of 48 layers: 2,856,960 on average.
 #: O_DIRECT reads whole pages, so a matrix costs 956,416 (1,051 MiB a token without a cache / 384 experts / 3). The file
@@ -28,9 +30,12 @@ _HEADER: Mapping[str, Any] = {
     "reads_per_expert": 3,
     "expert_bytes": 2_856_960,
     "non_expert_bytes": 828_000_000,
-    "source": "BigMoeOnEdge commit 2d4f2b1, docs/bench-data/2026-07-20-cache-replay, summarised",
+    "source": "BigMoeOnEdge commit 2d4f2b1, docs/bench-data/2026-07-20-cache-replay: spread over measured quantiles",
     "licence": "Apache-2.0",
 }
+
+#: Prime, so that every place is taken once.
+_STRIDE = 97
 
 QUANTILES = (0, 5, 25, 50, 75, 95, 100)
 
@@ -81,8 +86,8 @@ def trace_of(
     row: Mapping[str, str], flash_read_bytes: NDArray[np.int64] | None = None, tokens: int = 256
 ) -> DemandTrace:
     """Return a row's load: the bytes given, or as many tokens spread over the quantiles of what was measured."""
-    cached = row["cache_mib"] != "0"
-    header = DemandHeader(**_HEADER, context=int(row["prompt_tokens"]), kept=cached)
+    cached, made_up = row["cache_mib"] != "0", flash_read_bytes is None
+    header = DemandHeader(**_HEADER, context=int(row["prompt_tokens"]), kept=cached, synthetic=made_up)
     read = spread_bytes(row, tokens) if flash_read_bytes is None else flash_read_bytes
     whole = header.layers * header.top_k * header.expert_size
     # Bytes read are pages, a little more than the experts: misses in experts, then what is left of a token's experts.
@@ -91,8 +96,11 @@ def trace_of(
 
 
 def spread_bytes(row: Mapping[str, str], tokens: int) -> NDArray[np.int64]:
-    """Bytes of each token: evenly over the measured quantiles, straight lines between them, scaled to the mean."""
-    levels = (np.arange(tokens) + 0.5) / tokens
+    """Bytes of each token: evenly over the measured quantiles, straight lines between them, scaled to the mean.
+
+    Large and small tokens alternate in a fixed order, as they did on the phone in one of its own.
+    """
+    levels = (np.arange(tokens) * _STRIDE % tokens + 0.5) / tokens
     known = [float(row[f"bytes_q{q}"]) for q in QUANTILES]
     values = np.interp(levels, np.array(QUANTILES) / 100, known)
     return np.asarray(np.round(values * float(row["mean_bytes"]) / values.mean()), dtype=np.int64)
@@ -104,3 +112,66 @@ def replay(config: Path, trace: DemandTrace, changes: Mapping[str, Any] | None =
     software = scenario.settings.software
     insert_ps = software.insert_latency_us.value * 1e6 if software is not None and trace.header.kept else 0.0
     return Figures.simulated(DemandSimulation.prepare(scenario, trace).run(), insert_ps)
+
+
+#: Figures of a row: field of Figures, what it is, and whether it is asked for in the table of logs too.
+_SHOWN = (
+    ("tokens_per_s", "tokens/s, mean"),
+    ("rate_p50", "1 / token time, median"),
+    ("rate_p5", "1 / token time, p5"),
+    ("rate_p95", "1 / token time, p95"),
+    ("io_s", "I/O, s/token"),
+    ("compute_s", "computing, s/token"),
+)
+
+
+def phone_table(config: Path) -> Table:
+    """The three rows, from what ships."""
+    rows: list[Row] = []
+    for facts in phone_rows():
+        rows += _rows(facts["id"], facts, replay(config, trace_of(facts)))
+    text = (
+        "OnePlus 15R, Qwen3-30B-A3B Q4_K_M, 256 tokens, 4 lanes, serial I/O, no cache (B1), 2000 MiB (B3), 4000 MiB (B5). Bytes "
+        "per token are given: spread over the quantiles that were measured. Fitted on B1, B3 and the flash table: `flash.bandwidth_gbs`, "
+        "`flash.gap_us`, `cpu.gflops`, `software.insert_latency_us`, `software.insert_bandwidth_gbs` "
+        "(`experiments/fit_phone.py`). B5 is a prediction."
+    )
+    return Table("Decoding from flash on a phone", text, rows)
+
+
+def phone_log_table(config: Path, data: Path | None) -> Table:
+    """The same rows with the phone's own sequence of bytes per token, where the logs are at hand."""
+    rows: list[Row] = []
+    for facts in phone_rows():
+        log = None if data is None else data / "reference" / "phone-oneplus15r" / f"{_LOGS[facts['id']]}.csv"
+        figures = None if log is None or not log.is_file() else replay(config, trace_of(facts, _bytes(log)))
+        rows += _rows(f"{facts['id']} log", facts, figures)
+    text = "The recorded sequence of bytes, token by token (its files do not ship)."
+    return Table("The same, from the per-token logs", text, rows)
+
+
+_LOGS = {"B1": "qwen_stream", "B3": "qwen_c2000_l4", "B5": "qwen_c4000_l4"}
+
+
+def _bytes(log: Path) -> NDArray[np.int64]:
+    with log.open(encoding="utf-8") as file:
+        rows = csv.DictReader(line for line in file if not line.startswith("#"))
+        return np.array([int(row["read_bytes"]) for row in rows], dtype=np.int64)
+
+
+def _rows(name: str, facts: Mapping[str, str], simulated: Figures | None) -> list[Row]:
+    measured = Figures.measured(facts)
+    kind: Kind = "predicted" if facts["id"] == "B5" else "fitted"
+    bytes_read = None if simulated is None else simulated.mean_bytes / 1e6
+    needs_data = name.endswith("log")
+    given = Row(name, "flash read, MB/token", measured.mean_bytes / 1e6, bytes_read, "input", needs_data=needs_data)
+    return [
+        *(
+            Row(
+                name, what, getattr(measured, key), None if simulated is None else getattr(simulated, key), kind,
+                needs_data=needs_data,
+            )
+            for key, what in _SHOWN
+        ),
+        given,
+    ]  # fmt: skip
