@@ -3,7 +3,7 @@
     python experiments/fit_phone.py            # figures and errors
 
 Fitted: the ceiling and the gap of the flash (24 rows of the table, and I/O of B1), the computing rate (B1), the cost
-of a batch of reads and of a byte put into the cache (I/O and computing of B3). Not fitted: latency (200 us) and lane rate
+of a batch of reads and of a byte put into the cache (I/O and computing of B3). Not fitted: latency (200 us), lane rate
 (follows from it and the lone lane's 2.21 ms), lanes (4). Coordinate search on the simulator itself.
 """
 

@@ -187,6 +187,42 @@ def sweep(
 
 
 @app.command()
+def sensitivity(
+    config: Config,
+    trace: TraceOption = None,
+    model: ModelOption = None,
+    policy: PolicyOption = None,
+    set_: SetOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Result folder [default: results/NAME-sensitivity of the config].", readable=False),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Vary each coefficient of the device over its range and show which ones the answer hangs on."""
+    from slicesim.report.folder import check_free
+    from slicesim.report.sensitivity import sensitivity_notes, sensitivity_table
+    from slicesim.scenario import Scenario, parse_assignments
+    from slicesim.sensitivity import sensitivity as vary
+
+    scenario = Scenario.load(config, model=model, trace=trace, policy=policy, assignments=parse_assignments(set_ or []))
+    folder = out or Path("results") / f"{config.stem}-sensitivity"
+    check_free(folder)
+    with _progress("replaying", 0) as progress:
+        found = vary(scenario, progress)
+    _heed_interrupt()
+    found.save(folder)
+    _warn(found.head["warnings"])
+    if json:
+        _print_json(found.describe())
+        return
+    _print(sensitivity_table(found))
+    for note in sensitivity_notes(found):
+        typer.echo(note)
+    typer.echo(f"written: {folder}/ (summary.json, tornado.png)")
+
+
+@app.command()
 def validate(
     out: Annotated[Path, typer.Option(help="Page to write.", readable=False)] = Path("docs/validation.md"),
     data: Annotated[Path | None, typer.Option(help="Folder of reference files that do not ship.", **FILE)] = None,

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from slicesim.account import Decided
+from slicesim.checks import check_device
 from slicesim.clock import Clock
 from slicesim.decide import DecodeDemand, SliceSizes
-from slicesim.checks import check_device
 from slicesim.errors import UserError
 from slicesim.hardware import Hardware
 from slicesim.models import ModelGeometry, int8_bytes, load_model

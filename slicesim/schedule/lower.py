@@ -45,8 +45,7 @@ class Lowering:
         return work
 
     def _expert_kinds(self) -> IntArray:
-        """Kinds of one expert for one token: [MoE layers, runs full, fetched slices (1: MSB, 2: LSB), first of its layer
-        that is fetched]."""
+        """Kinds of one expert for one token: [MoE layers, runs full, fetched (1: MSB, 2: LSB), first fetched one]."""
         shape = (len(self.shapes.moe_layers), 2, 4, 2)
         numbers = np.empty(shape, dtype=np.int64)
         for index, full, fetched, first in np.ndindex(shape):

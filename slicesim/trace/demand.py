@@ -88,8 +88,9 @@ class DemandTrace:
 
     def first(self, tokens: int | None) -> DemandTrace:
         """Return the first tokens alone."""
-        cut = (self.token, self.flash_read_bytes, self.hit_bytes, self.compute_ps)
-        return DemandTrace(self.header, *(None if c is None else c[:tokens] for c in cut), self.name)  # type: ignore[arg-type]
+        compute = None if self.compute_ps is None else self.compute_ps[:tokens]
+        read, hits = self.flash_read_bytes[:tokens], self.hit_bytes[:tokens]
+        return DemandTrace(self.header, self.token[:tokens], read, hits, compute, self.name)
 
     @classmethod
     def of(

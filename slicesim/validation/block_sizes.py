@@ -32,7 +32,13 @@ def block_size_table(law: FlashLaw) -> Table:
         ceiling = round(float(row["ceiling_gbs"]) * 1e9)
         drive = replace(law, ceiling_bytes_per_s=ceiling, lane_bytes_per_s=ceiling, lanes=int(row["threads"]))
         rows.append(
-            Row(f"V15 {row['drive']}", "saturating block, KiB", float(row["saturating_kib"]), saturation_kib(drive), "predicted")
+            Row(
+                f"V15 {row['drive']}",
+                "saturating block, KiB",
+                float(row["saturating_kib"]),
+                saturation_kib(drive),
+                "predicted",
+            )
         )
     text = (
         f"Smallest block that reaches {SATURATED:.0%} of the ceiling (the paper names no share). Latency and gap are those of "

@@ -29,7 +29,9 @@ def in_memory_table(config: Path) -> Table:
     for row in reference_rows("in_memory"):
         kind: Any = row["kind"]
         speed = tokens_per_s(config, row)
-        rows.append(Row(f"{row['id']} {row['target']}", "tokens/s", float(row["tokens_per_s"]), speed, kind, row["note"]))
+        rows.append(
+            Row(f"{row['id']} {row['target']}", "tokens/s", float(row["tokens_per_s"]), speed, kind, row["note"])
+        )
     text = (
         "Bytes of the model over the bandwidth that the client sustains, through the simulator (no flash reads, KV cache and "
         "first tiles included, computing free)."
