@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,18 +145,10 @@ def write_demand(path: str | Path, trace: DemandTrace) -> None:
     with path.open("w", encoding="utf-8", newline="\n") as file:
         file.write(FIRST_LINE + "\n")
         for key, value in trace.header.model_dump(exclude_none=True).items():
-            text = str(value).lower() if isinstance(value, bool) else value
-            file.write(f"# {key}: {_quoted(text) if isinstance(text, str) and not isinstance(value, bool) else text}\n")
+            file.write(f"# {key}: {json.dumps(value)}\n")
         file.write(",".join(columns) + "\n")
         for row in zip(*(column.tolist() for column in columns.values()), strict=True):
             file.write(",".join(map(str, row)) + "\n")
-
-
-def _quoted(text: str) -> str:
-    """A one-line YAML string."""
-    import json
-
-    return json.dumps(text, ensure_ascii=False)
 
 
 #: Where a row stands, for messages.
@@ -199,7 +192,9 @@ def _preamble(path: Path, lines: Iterable[str]) -> Iterator[tuple[str, Any]]:
         seen.add(key.strip())
         words = key.strip() in ("model", "source", "licence", "notes")
         value = text.strip()
-        yield key.strip(), value.strip('"') if words else parse_value(value, f"{path}: line {number}")
+        mark = f"{path}: line {number}"
+        # Words need no quotes, whatever they hold.
+        yield key.strip(), value if words and not value.startswith('"') else parse_value(value, mark)
 
 
 def _parquet_metadata(path: Path) -> Mapping[bytes, bytes]:
@@ -213,8 +208,6 @@ def _parquet_metadata(path: Path) -> Mapping[bytes, bytes]:
 
 
 def _read_parquet(path: Path) -> tuple[dict[str, Any], Columns, Place]:
-    import json
-
     import pyarrow.parquet as pq
 
     metadata = _parquet_metadata(path)

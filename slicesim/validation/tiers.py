@@ -18,6 +18,8 @@ from slicesim.validation.rows import Kind, Row, Table
 MIB = 2**20
 FLOWS = {"ws": "weight-stationary", "os": "output-stationary"}
 
+_RUNS = {"by-lanes": "run by lanes", "by-size": "run by size", "held-out": "used in no fit"}
+
 #: Two constants of the DRAM controller were chosen on these.
 _CHOSEN_ON = ("lpddr4-2400-x64-2rank", "lpddr4x-4266-4rank", "ddr4-3200", "ddr4-3200-column")
 
@@ -26,12 +28,11 @@ def ufs_table(law: FlashLaw) -> Table:
     """UFS 4.x by read size and lanes, on the phone's flash with as many lanes as the row."""
     rows = [
         Row(
-            f"{row['read_kib']} KiB, {row['lanes']} lanes",
+            f"{row['read_kib']} KiB, {row['lanes']} lanes, {_RUNS[row['run']]}",
             "MiB/s",
             float(row["mib_per_s"]),
             throughput_bytes_per_s(replace(law, lanes=int(row["lanes"])), int(row["read_kib"]) * 1024) / MIB,
             "predicted" if row["run"] == "held-out" else "fitted",
-            {"by-lanes": "run by lanes", "by-size": "run by size", "held-out": "used in no fit"}[row["run"]],
         )
         for row in reference_rows("ufs4_reads")
     ]
