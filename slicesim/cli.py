@@ -226,22 +226,42 @@ def sensitivity(
 def validate(
     out: Annotated[Path, typer.Option(help="Page to write.", readable=False)] = Path("docs/validation.md"),
     data: Annotated[Path | None, typer.Option(help="Folder of reference files that do not ship.", **FILE)] = None,
-    devices: Annotated[Path, typer.Option(help="Folder of device files.", **FILE)] = Path("hwconfigs"),
+    devices: Annotated[
+        Path | None, typer.Option(help="Folder of device files [default: the shipped ones].", readable=False)
+    ] = None,
 ) -> None:
     """Regenerate the page of errors: measured and simulated figures, row by row."""
+    from slicesim.report.devices import SHIPPED
     from slicesim.validation.page import all_tables, render, summary
 
     if data is not None and not data.is_dir():
         raise UserError(f"{data}: no such folder; leave --data out to keep the last figures of rows that need it")
     if out.is_dir():
         raise UserError(f"{out}: is a folder; give the name of a file with --out")
-    tables = all_tables(devices, data)
+    tables = all_tables(devices or SHIPPED, data)
     page = render(tables, out.read_text(encoding="utf-8") if out.is_file() else "")
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(page, encoding="utf-8")
     for line in summary(tables):
         typer.echo(line)
     typer.echo(f"written: {out}")
+
+
+@app.command()
+def devices(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder of scenario files [default: the shipped ones].", readable=False)
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """List devices: flash, DRAM, what computes, peak and effective bandwidth."""
+    from slicesim.report.devices import devices_table, list_devices
+
+    found = list_devices(folder)
+    if json:
+        _print_json(found)
+    else:
+        _print(devices_table(found))
 
 
 @app.command()

@@ -55,7 +55,7 @@ class _Dram(Section):
         if wrong and "memory" in given:
             raise ValueError(f"memory gives rate and rows from its timing: remove {', '.join(wrong)}, or memory")
         if wrong:
-            raise ValueError(f"{', '.join(wrong)}: only together with memory, which bandwidth_gbs stands for here")
+            raise ValueError(f"{', '.join(wrong)}: goes with memory; remove it, or give memory for bandwidth_gbs")
         return given
 
 

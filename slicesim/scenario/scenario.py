@@ -149,6 +149,8 @@ def _written_path(loc: tuple[str | int, ...], data: Any) -> KeyPath:
     path: list[str | int] = []
     node = data
     for position, part in enumerate(loc):
+        if " " in str(part):  # the name of a form: no key has a space
+            continue
         if isinstance(node, Mapping) and part in node:
             node = node[part]
         elif isinstance(node, Mapping) and position == len(loc) - 1:

@@ -7,9 +7,9 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from slicesim.scenario.coefficient import Coefficient
 from slicesim.scenario.document import read_document
 from slicesim.scenario.scenario import validate
-from slicesim.scenario.coefficient import Coefficient
 from slicesim.scenario.section import Section
 
 Fraction = Annotated[float, Field(ge=0, le=1)]

@@ -54,7 +54,8 @@ def tokens_per_s(config: Path, row: Mapping[str, str]) -> float:
     }
     dram = {key: v if isinstance(v, str) else {"value": v, "source": source} for key, v in plain.items()}
     cpu = {"gflops": {"value": _GFLOPS, "source": source}, "efficiency_tops_per_w": {"value": 1, "source": source}}
-    scenario = Scenario.load(config, assignments={"device.dram": dram, "device.cpu": cpu})
+    sram = {"capacity_kib": {"value": 8192, "source": source}}
+    scenario = Scenario.load(config, assignments={"device.dram": dram, "device.cpu": cpu, "device.sram": sram})
     model = geometry(row["geometry"])
     layers = len(model.moe_layers)
     header = DemandHeader(

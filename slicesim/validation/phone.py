@@ -108,7 +108,7 @@ def spread_bytes(row: Mapping[str, str], tokens: int) -> NDArray[np.int64]:
 
 def replay(config: Path, trace: DemandTrace, changes: Mapping[str, Any] | None = None) -> Figures:
     """Run a load on the phone; ``changes`` are made as ``--set`` makes them."""
-    scenario = Scenario.load(config, assignments={"trace.path": trace.name, **(changes or {})})
+    scenario = Scenario.load(config, model="qwen3-30b-a3b", assignments={"trace.path": trace.name, **(changes or {})})
     software = scenario.settings.software
     insert_ps = software.insert_latency_us.value * 1e6 if software is not None and trace.header.kept else 0.0
     return Figures.simulated(DemandSimulation.prepare(scenario, trace).run(), insert_ps)

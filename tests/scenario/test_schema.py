@@ -42,8 +42,8 @@ def test_json_schema_accepts_the_shipped_scenario(check, mobile):
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "hwconfigs").glob("*.yaml")), ids=lambda path: path.name)
-def test_shipped_scenarios_load(path):
-    Scenario.load(path)
+def test_shipped_scenarios_load(check, path):
+    check.validate(Scenario.load(path).document.data)
 
 
 @pytest.mark.parametrize(
