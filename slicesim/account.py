@@ -77,6 +77,7 @@ def _identity(demand: Demand) -> Columns:
             **{name: np.array([value], dtype=np.int64) for name, value in one.items()},
             "resident_bytes": np.array([demand.resident_bytes]),
             "strength": np.array([np.nan]),
+            "decode_step": np.array([-1]),
         }
     steps = len(demand.request)
     return {
@@ -86,6 +87,7 @@ def _identity(demand: Demand) -> Columns:
         "prompt_tokens": np.zeros(steps, dtype=np.int64),
         "resident_bytes": demand.resident_bytes[:, -1],
         "strength": demand.strength,
+        "decode_step": demand.step,
     }
 
 
@@ -118,27 +120,31 @@ def _counts(demand: Demand, sizes: SliceSizes) -> Columns:
 def _count(outcome, msb_bytes, lsb_bytes, total):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Enter COUNTS of every step; outcome: [steps, layers or rows, slots], sizes: [layers or rows]."""
     for step in range(len(outcome)):
-        row = total[step]
+        lsb_requests = msb_hits = lsb_hits = msb_misses = lsb_misses = degraded = substituted = dropped = rerouted = 0
+        msb_ahead = lsb_ahead = looked_up = missed = 0
         for place in range(outcome.shape[1]):
             for slot in range(outcome.shape[2]):
                 what = np.int64(outcome[step, place, slot])
                 msb_hit, msb_miss = what & MSB_HIT != 0, what & MSB_FETCHED != 0
                 lsb_hit, lsb_miss = what & LSB_HIT != 0, what & LSB_FETCHED != 0
-                substituted = what & SUBSTITUTED != 0
-                row[0] += 1 + substituted
-                row[1] += what & LSB_REQUESTED != 0
-                row[2] += msb_hit
-                row[3] += lsb_hit
-                row[4] += msb_miss
-                row[5] += lsb_miss
-                row[6] += what & LSB_DENIED != 0
-                row[7] += substituted
-                row[8] += what & DROPPED != 0
-                row[9] += what & REROUTED != 0
-                row[10] += what & MSB_AHEAD != 0
-                row[11] += what & LSB_AHEAD != 0
-                row[12] += (msb_hit + msb_miss) * msb_bytes[place] + (lsb_hit + lsb_miss) * lsb_bytes[place]
-                row[13] += msb_miss * msb_bytes[place] + lsb_miss * lsb_bytes[place]
+                msb_hits, msb_misses = msb_hits + msb_hit, msb_misses + msb_miss
+                lsb_hits, lsb_misses = lsb_hits + lsb_hit, lsb_misses + lsb_miss
+                lsb_requests += what & LSB_REQUESTED != 0
+                degraded += what & LSB_DENIED != 0
+                substituted += what & SUBSTITUTED != 0
+                dropped += what & DROPPED != 0
+                rerouted += what & REROUTED != 0
+                msb_ahead += what & MSB_AHEAD != 0
+                lsb_ahead += what & LSB_AHEAD != 0
+                missed_here = msb_miss * msb_bytes[place] + lsb_miss * lsb_bytes[place]
+                missed += missed_here
+                looked_up += missed_here + msb_hit * msb_bytes[place] + lsb_hit * lsb_bytes[place]
+        counts = (
+            outcome.shape[1] * outcome.shape[2] + substituted, lsb_requests, msb_hits, lsb_hits, msb_misses, lsb_misses,
+            degraded, substituted, dropped, rerouted, msb_ahead, lsb_ahead, looked_up, missed,
+        )  # fmt: skip
+        for column in range(len(counts)):
+            total[step, column] = counts[column]
 
 
 def _topup_bytes(demand: Demand, sizes: SliceSizes) -> NDArray[np.int64]:

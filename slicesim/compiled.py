@@ -27,7 +27,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 COMPILING = "slicesim: compiling; later runs load the result from disk\n"
 
-_ROOMS = (".", "decide", "schedule", "policies", "curves", "quality")
+_ROOMS = (".", "decide", "schedule", "policies", "curves", "quality", "trace")
 
 
 def jit(function: Function) -> Function:

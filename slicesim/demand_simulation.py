@@ -72,7 +72,8 @@ class DemandSimulation:
 
     def run(self, progress: Progress | None = None) -> Result:
         """Replay the trace and collect the result."""
-        return replay_together([self], progress)[0]
+        (result,) = replay_together([self], progress)
+        return result
 
     def tables(self) -> Iterator[tuple[DecodeDemand, Plan, Timeline]]:
         """Yield the tokens of each table with their plan and timeline, on one clock."""
@@ -138,6 +139,7 @@ class DemandSimulation:
         demand = DecodeDemand.empty(np.zeros(count, dtype=np.int64), token, context, (count, 1, 0), 0)
         demand.resident_bytes[:] = 0
         demand.strength[:] = np.nan
+        demand.step[:] = np.arange(places.start, places.stop)
         return demand
 
 

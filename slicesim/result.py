@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from slicesim.account import Columns
 from slicesim.decide import DecodeDemand, Demand
 from slicesim.policies import Constraint
 from slicesim.report.folder import SUMMARY, write_folder
 from slicesim.report.summary import constraint_report, summarise
 from slicesim.report.timeline import Part, events, write_timeline
+from slicesim.rows import Rows
 from slicesim.schedule import Plan, Timeline
 
 
@@ -42,23 +42,26 @@ class Window:
 class Result:
     """One run.
 
-    summary: the figures, plain data; tokens: DataFrame, one row per decode token and one per prompt (``phase`` is
-    ``prefill`` or ``decode``), counts, bytes, ps and pJ as the column names say; window: events for the timeline.
+    summary: the figures, plain data; rows: one row per decode token and one per prompt; window: events for the
+    timeline.
     """
 
     summary: dict[str, Any]
-    tokens: pd.DataFrame
+    rows: Rows
     window: Window
 
     @classmethod
-    def collect(cls, head: dict[str, Any], constraint: Constraint, rows: Sequence[Columns], window: Window) -> Result:
-        """Join the rows of all demand tables and sum them up."""
-        frame = pd.DataFrame({name: np.concatenate([part[name] for part in rows]) for name in rows[0]})
-        summary = {**head, **summarise(frame)}
-        summary["decode"]["constraint"] = constraint_report(frame, constraint)
+    def collect(cls, head: dict[str, Any], constraint: Constraint, rows: Rows, window: Window) -> Result:
+        """Sum up the rows of all demand tables."""
+        summary = {**head, **summarise(rows.phases)}
+        summary["decode"]["constraint"] = constraint_report(rows.active, constraint)
         summary["warnings"] = [*head["warnings"], *_hindsight(summary["decode"])]
-        frame["phase"] = np.where(frame["phase"] == 0, "prefill", "decode")
-        return cls(summary, frame, window)
+        return cls(summary, rows, window)
+
+    @cached_property
+    def tokens(self) -> pd.DataFrame:
+        """All rows: ``phase`` is ``prefill`` or ``decode``, counts, bytes, ps and pJ as the column names say."""
+        return self.rows.frame()
 
     @property
     def decode(self) -> dict[str, Any]:
@@ -82,13 +85,13 @@ class Result:
 
     def save(self, folder: str | Path) -> Path:
         """Write summary.json, tokens.parquet, timeline.json and overview.png; the folder appears only when whole."""
-        from slicesim.report.plots import overview
+        from slicesim.report.plots import DRAWN, overview
 
         files = {
             SUMMARY: lambda path: path.write_text(self.to_json(), encoding="utf-8"),
-            "tokens.parquet": lambda path: self.tokens.to_parquet(path, index=False),
+            "tokens.parquet": self.rows.save,
             "timeline.json": lambda path: write_timeline(self.window.parts, self.summary["trace"], path),
-            "overview.png": lambda path: overview(self.summary, self.tokens, path),
+            "overview.png": lambda path: overview(self.summary, self.rows.frame(list(DRAWN)), path),
         }
         return write_folder(Path(folder), files)
 

@@ -31,8 +31,10 @@ class Answer:
     energy_pj_per_token: float
 
     @classmethod
-    def of(cls, result: Result) -> Answer:
-        """Read a result."""
+    def of(cls, scenario: Scenario, result: Result) -> Answer:
+        """Read a result. Raises UserError where nothing was decoded."""
+        if not result.decode["tokens"]:
+            raise scenario.error("trace", "path", message="holds no decode tokens: nothing to compare; set trace.split")
         return cls(float(result.decode["tokens_per_s"]), float(result.decode["energy_pj_per_token"]["total"]))
 
 
@@ -143,9 +145,7 @@ def sensitivity(scenario: Scenario, progress: Progress | None = None) -> Sensiti
             except UserError as error:
                 skipped.append(Skipped(key, value, str(error)))
     results = replay_together([base, *(variant.replay for variant in variants)], progress)
-    if not results[0].decode["tokens"]:
-        raise scenario.error("trace", "path", message="holds no decode tokens: nothing to compare; set trace.split")
-    answers = [Answer.of(result) for result in results]
+    answers = [Answer.of(scenario, result) for result in results]
     at = {(v.key, v.end): answer for v, answer in zip(variants, answers[1:], strict=True)}
     ends = [Ends(key, c.value, c.low, c.high, at.get((key, "low")), at.get((key, "high"))) for key, c in ranges.items()]
     order = sorted(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from slicesim.account import Columns, Decided, account
+from slicesim.account import Decided, account
 from slicesim.checks import (
     capacity_bytes,
     check_capacity,
@@ -126,25 +126,27 @@ class Replay(Protocol):
         """Return the head of its summary."""
 
 
-def replay_together(simulations: Sequence[Replay], progress: Progress | None = None) -> list[Result]:
+def replay_together(simulations: Sequence[Replay], progress: Progress | None = None) -> Iterator[Result]:
     """Replay simulations whose decisions are the same (one ``decision_key``): decide once, time each one by itself.
 
-    Results in the given order. Demand tables are passed on one by one, none is kept; the rows of all results are, about
-    250 bytes for each token and simulation. Raises UserError where a simulated time is too long to count.
+    Yields the results in the given order, once all are through. Demand tables are passed on one by one, none is kept;
+    the rows that each simulation has of its own are, about 160 bytes for a token, or in a file where they are many.
+    Raises UserError where a simulated time is too long to count.
     """
     if len({simulation.decision_key() for simulation in simulations}) > 1:
         raise ValueError("simulations that decide differently cannot be replayed together")
     from slicesim.result import Result, Window
+    from slicesim.rows import Rows
 
     first = simulations[0]
     clocks = [simulation.clock() for simulation in simulations]
     windows = [Window(simulation.scenario.settings.schedule.timeline_tokens) for simulation in simulations]
-    rows: list[list[Columns]] = [[] for _ in simulations]
+    rows = [Rows(getattr(simulation.constraint, "start_step", 0)) for simulation in simulations]
     done = 0
     for demand, work, decided in first.decided():
         for clock, window, own in zip(clocks, windows, rows, strict=True):
             plan, timeline = clock.run(work)
-            own.append(account(decided, plan, timeline, clock.hardware))
+            own.add(account(decided, plan, timeline, clock.hardware))
             window.add(demand, plan, timeline)
         done += len(demand.token) if isinstance(demand, DecodeDemand) else demand.prompt_tokens
         if progress is not None:
@@ -153,10 +155,8 @@ def replay_together(simulations: Sequence[Replay], progress: Progress | None = N
         raise UserError(f"{first.scenario.settings.trace.path}: the trace holds no tokens")
     for clock in clocks:
         clock.finish()
-    return [
-        Result.collect(simulation.describe(), simulation.constraint, own, window)
-        for simulation, own, window in zip(simulations, rows, windows, strict=True)
-    ]
+    for simulation, window in zip(simulations, windows, strict=True):
+        yield Result.collect(simulation.describe(), simulation.constraint, rows.pop(0), window)
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,8 @@ class Simulation:
 
     def run(self, progress: Progress | None = None) -> Result:
         """Replay the trace and collect the result."""
-        return replay_together([self], progress)[0]
+        (result,) = replay_together([self], progress)
+        return result
 
     def tables(self) -> Iterator[tuple[Demand, Plan, Timeline]]:
         """Yield each demand table with its plan and timeline, on one clock."""

@@ -34,14 +34,26 @@ def insert(slices, caches, clock, entry):  # type: ignore[no-untyped-def]
 
 
 @jit
-def touch(slices, clock, entry, gate):  # type: ignore[no-untyped-def]
-    """Record one look-up."""
-    clock[0] += 1
-    slices[entry].last_use = clock[0]
-    slices[entry].count += 1
-    slices[entry].count_since_insert += 1
-    slices[entry].gate_mass += gate
-    slices[entry].ahead = False
+def look_up(slices, entry, fetched, stamp):  # type: ignore[no-untyped-def]
+    """Stamp a slice, and make it resident; return the bytes that this adds to its cache.
+
+    Without a branch: hits and misses come at random.
+    """
+    record = slices[entry]
+    record.resident = True
+    record.ahead = False
+    record.last_use = stamp
+    return record.size_bytes if fetched else 0
+
+
+@jit
+def count(slices, entry, fetched, stamp, gate):  # type: ignore[no-untyped-def]
+    """Keep the statistics of a look-up, for strategies that ask for them."""
+    record = slices[entry]
+    record.inserted = stamp - 1 if fetched else record.inserted
+    record.count_since_insert = 1 if fetched else record.count_since_insert + 1
+    record.count += 1
+    record.gate_mass += gate
 
 
 @jit
@@ -81,9 +93,11 @@ def evict_in_order(slices, caches, entries):  # type: ignore[no-untyped-def]
 def look_up_all(slices, caches, clock, entries, gates):  # type: ignore[no-untyped-def]
     """Record look-ups in this order, inserting what is not resident."""
     for index in range(len(entries)):
-        if not slices[entries[index]].resident:
-            insert(slices, caches, clock, entries[index])
-        touch(slices, clock, entries[index], gates[index])
+        entry = entries[index]
+        clock[0] += 1
+        fetched = not slices[entry].resident
+        caches[slices[entry].group].used_bytes += look_up(slices, entry, fetched, clock[0])
+        count(slices, entry, fetched, clock[0], gates[index])
 
 
 def make_room(state: SliceState, protected: IntArray, score: Score) -> None:

@@ -58,9 +58,7 @@ class Decision:
         self.state = _empty_cache(request, self.layers, self.experts)
         self.rng = np.random.default_rng(request.seed)
         self._draw()
-        self.future = Future.unknown()
-        if policy.eviction.needs_future:
-            self.future = Future.of(self._requested(), self.state)
+        self.future = Future.of(self._requested(), self.state) if policy.eviction.needs_future else None
         self.spreads = np.zeros(self.layers, dtype=SPREAD)
         self.ledger = Ledger.of(policy.constraint, policy.routing.first_strength)
         self.slots = (np.zeros(header.top_k, dtype=SLOT), np.zeros(self.experts, dtype=np.bool_))
@@ -68,7 +66,7 @@ class Decision:
         depth, objects = policy.prefetch.layers_ahead, 1 + bool(request.sizes.lsb_bits)
         least = int(self.state.size_bytes[self.state.size_bytes > 0].min())
         self.most_prefetches = min(depth * objects * self.experts, self.prefetch.budget_bytes // least) if depth else 0
-        self.routing = rule(policy.routing, "select")
+        self.routing = rule(policy.routing, "select") if policy.routing.reroutes else None
         self.order, self.eviction = _order(self.state, policy.eviction)
         self.score = eviction_score(self.state, policy.eviction)
 
@@ -196,7 +194,8 @@ def _prefetch(strategy: Prefetch, layers: int, experts: int, top_k: int) -> Look
     before = np.zeros((layers, top_k), dtype=SLOT)
     before["expert"] = -1
     budget_bytes = round(strategy.budget_mb * 1e6)
-    return LookAhead(rule(strategy, "guess"), before, np.zeros((experts, 2)), strategy.layers_ahead, budget_bytes)
+    own = rule(strategy, "guess") if strategy.layers_ahead else None
+    return LookAhead(own, before, np.zeros((experts, 2)), strategy.layers_ahead, budget_bytes)
 
 
 def _one_batch(entries: IntArray) -> tuple[IntArray, IntArray]:

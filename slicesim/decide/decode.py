@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicesim.compiled import jit, overload
-from slicesim.decide.cache import insert, touch
+from slicesim.decide.cache import insert, look_up
 from slicesim.decide.demand import (
     DROPPED,
     LSB_AHEAD,
@@ -28,8 +28,8 @@ from slicesim.decide.demand import (
 )
 from slicesim.decide.future import advance
 from slicesim.decide.ledger import active, allows, end_token
-from slicesim.decide.order import make_room, settle
-from slicesim.policies.slices import LSB
+from slicesim.decide.order import looked_up, make_room, settle, stamped
+from slicesim.policies.slices import LSB, MSB
 
 
 class Tokens(NamedTuple):
@@ -99,19 +99,24 @@ def serve(  # type: ignore[no-untyped-def]  # noqa: PLR0913
     tokens: Tokens; order, rule: who leaves, by which strategy; routing: rule of the routing strategy; spreads: SPREAD
     [layers]; book, window: of the Ledger; future: Future; chosen: bool [experts], scratch; prefetch: rule of the
     prefetch strategy; before: SLOT [layers, top_k] of the last token; points: [experts, 2], scratch; depth: layers
-    looked ahead; budget_bytes: of prefetches in a batch; out: DecodeDemand.
+    looked ahead; budget_bytes: of prefetches in a batch; out: DecodeDemand. routing, future and prefetch are None
+    where the policy does without: the code for them is left out.
     It stops early where Python must make room: the batch before the returned one has overfilled the cache.
     """
     count, layers, top_k = tokens.ids.shape
     book = book[0]
+    entries = len(slices) // layers  # of a layer
+    token, layer = first // layers, first % layers - 1
     for batch in range(first, count * layers):
-        token, layer = batch // layers, batch % layers
-        base = len(slices) // layers * layer
+        layer += 1
+        if layer == layers:
+            token, layer = token + 1, 0
+        base = entries * layer
         if layer == 0:
             out.strength[token] = book.strength
             out.step[token] = book.step
         _stock(slots, tokens.ids[token, layer], tokens.scores[token, layer], tokens.critical[token, layer])
-        if len(tokens.logits) > 0:
+        if routing is not None:
             spreads[layer].total += _spread(tokens.logits[token, layer])
             spreads[layer].tokens += 1
             spread = spreads[layer].total / spreads[layer].tokens
@@ -120,9 +125,10 @@ def serve(  # type: ignore[no-untyped-def]  # noqa: PLR0913
         _look_up(slots, slices, base, fetches_lsb)
         if active(book):
             _deny(slots, tokens, token, layer, slices, base, book)
-        if len(future.offsets) > 0:
+        if future is not None:
             advance(future, slices)
-        begun = clock[0]
+        begun = now = clock[0]
+        cache, added = slices[base].group, 0
         for index in range(top_k):
             slot = slots[index]
             outcome = slot.outcome
@@ -134,33 +140,43 @@ def serve(  # type: ignore[no-untyped-def]  # noqa: PLR0913
                 continue
             entry = base + 2 * slot.expert
             if outcome & (LSB_HIT | LSB_FETCHED):  # stamped just before its MSB
-                _use(slices, caches, clock, entry + 1, outcome & LSB_FETCHED, slot.gate)
-            _use(slices, caches, clock, entry, outcome & MSB_FETCHED, slot.gate)
-        last = min(layer + depth, layers - 1)
-        if depth > 0:
+                now += 1
+                added += look_up(slices, entry + 1, outcome & LSB_FETCHED != 0, now)
+                stamped(order, slices, cache, LSB, entry + 1, now)
+                looked_up(order, slices, entry + 1, outcome & LSB_FETCHED != 0, now, slot.gate)
+            now += 1
+            added += look_up(slices, entry, outcome & MSB_FETCHED != 0, now)
+            stamped(order, slices, cache, MSB, entry, now)
+            looked_up(order, slices, entry, outcome & MSB_FETCHED != 0, now, slot.gate)
+        clock[0] = now
+        caches[cache].used_bytes += added
+        last = layer
+        if prefetch is not None:
+            last = min(layer + depth, layers - 1)
             _read_ahead(
-                prefetch, tokens, token, layer, last, before, points, slices, caches, clock, begun, budget_bytes,
-                out.prefetched[token, layer],
+                prefetch, tokens, token, layer, last, before, points, slices, caches, clock, order, begun,
+                budget_bytes, out.prefetched[token, layer],
             )  # fmt: skip
             for index in range(top_k):
                 before[layer, index] = slots[index]
         done = True
         for place in range(layer, last + 1):
-            cache = slices[len(slices) // layers * place].group
-            if caches[cache].used_bytes > caches[cache].capacity_bytes:
-                done = make_room(order, rule, slices, caches, clock[0], cache, begun)
-        for entry in out.prefetched[token, layer]:
-            if entry >= 0:
-                settle(order, rule, slices, clock[0], entry, True)
-                if slices[entry].kind == LSB:
-                    settle(order, rule, slices, clock[0], entry - 1, False)
+            filled = slices[entries * place].group
+            if caches[filled].used_bytes > caches[filled].capacity_bytes:
+                done = make_room(order, rule, slices, caches, clock[0], filled, begun)
+        if prefetch is not None:
+            for entry in out.prefetched[token, layer]:
+                if entry >= 0:
+                    settle(order, rule, slices, clock[0], entry)
+                    if slices[entry].kind == LSB:
+                        settle(order, rule, slices, clock[0], entry - 1)
         for slot in slots:
             outcome = slot.outcome
             if not outcome & DROPPED:
                 entry = base + 2 * slot.expert
                 if outcome & (LSB_HIT | LSB_FETCHED):
-                    settle(order, rule, slices, clock[0], entry + 1, outcome & LSB_FETCHED != 0)
-                settle(order, rule, slices, clock[0], entry, outcome & MSB_FETCHED != 0)
+                    settle(order, rule, slices, clock[0], entry + 1)
+                settle(order, rule, slices, clock[0], entry)
         out.resident_bytes[token, layer] = _all_bytes(caches)
         if layer == layers - 1:
             end_token(book, window)
@@ -170,15 +186,8 @@ def serve(  # type: ignore[no-untyped-def]  # noqa: PLR0913
 
 
 @jit
-def _use(slices, caches, clock, entry, fetched, gate):  # type: ignore[no-untyped-def]
-    if fetched:
-        insert(slices, caches, clock, entry)
-    touch(slices, clock, entry, gate)
-
-
-@jit
 def _read_ahead(  # type: ignore[no-untyped-def]  # noqa: PLR0913
-    prefetch, tokens, token, layer, last, before, points, slices, caches, clock, begun, budget_bytes, out
+    prefetch, tokens, token, layer, last, before, points, slices, caches, clock, order, begun, budget_bytes, out
 ):
     """Insert the best-guessed missing slices of the coming layers, as far as budget and unprotected room allow."""
     count, left = 0, budget_bytes
@@ -208,9 +217,10 @@ def _read_ahead(  # type: ignore[no-untyped-def]  # noqa: PLR0913
             left, room = left - size, room - kept
             insert(slices, caches, clock, entry)
             slices[entry].ahead = True
-            for stamped in range(entry, base + 2 * (best // 2) - 1, -1):
+            for read in range(entry, base + 2 * (best // 2) - 1, -1):
                 clock[0] += 1
-                slices[stamped].last_use = clock[0]
+                slices[read].last_use = clock[0]
+                stamped(order, slices, cache, slices[read].kind, read, clock[0])
             out[count] = entry
             count += 1
 
@@ -235,12 +245,13 @@ def _all_bytes(caches):  # type: ignore[no-untyped-def]
 
 @jit
 def _stock(slots, ids, scores, critical):  # type: ignore[no-untyped-def]
-    """Sort the stock experts by falling score; equal scores keep slot order."""
+    """Sort the stock experts by falling score; equal scores keep slot order. A place is counted: no branch to guess."""
     for index in range(len(slots)):
-        place = index
-        while place > 0 and slots[place - 1].gate < scores[index]:
-            slots[place] = slots[place - 1]
-            place -= 1
+        place = 0
+        for other in range(index):
+            place += scores[other] >= scores[index]
+        for other in range(index + 1, len(slots)):
+            place += scores[other] > scores[index]
         slot = slots[place]
         slot.expert = ids[index]
         slot.gate = scores[index]

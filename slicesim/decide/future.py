@@ -18,18 +18,13 @@ from slicesim.policies.slices import NEVER, IntArray, SliceState
 class Future(NamedTuple):
     """Requested entries batch by batch (from ``offsets``), each with the batch of its next request.
 
-    batch: one number, the batch in hand. All empty where no strategy asks.
+    batch: one number, the batch in hand.
     """
 
     entries: IntArray
     next_batch: IntArray
     offsets: IntArray
     batch: IntArray
-
-    @classmethod
-    def unknown(cls) -> Future:
-        """Return what a strategy knows that does not ask."""
-        return cls(*(np.zeros(size, dtype=np.int64) for size in (0, 0, 0, 1)))
 
     @classmethod
     def of(cls, batches: Iterable[tuple[IntArray, IntArray]], state: SliceState) -> Future:

@@ -12,26 +12,30 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from slicesim.compiled import jit, overload
-from slicesim.decide.cache import drop, evict
+from slicesim.decide.cache import count, drop, evict
 from slicesim.policies.eviction import Eviction
 from slicesim.policies.slices import LSB, MSB, IntArray, SliceState
 
-NOBODY = -1
+#: Length of a log in slices of its cache: the longer, the more seldom it is tidied up.
+LOG_LENGTH = 4
+
 OPEN = np.iinfo(np.int64).max
-LINK = np.dtype([("before", np.int32), ("after", np.int32)])
-ENDS = np.dtype([("first", np.int32), ("last", np.int32)])
+USE = np.dtype([("stamp", np.int64), ("entry", np.int64)])
 RANK = np.dtype([("key", np.float64), ("tie", np.int64), ("entry", np.int64)])
 
 
 class Queues(NamedTuple):
-    """For keys that depend on the kind of slice alone: doubly linked lists in order of use.
+    """For keys that depend on the kind of slice alone: logs of every use. A use that a later one follows is stale.
 
-    links: LINK [entries]; ends: ENDS [caches, queues]; queue: of each kind.
+    A log is cheaper than linked lists, whose every move waits for the one before: nothing is looked for, stale uses are
+    passed over when their turn to leave comes. log: USE [caches * queues, length]; ends: int64 [caches * queues, 2],
+    where the uses not passed over begin and end; queue: of each kind; queues: how many for each cache.
     """
 
-    links: Any
-    ends: Any
+    log: Any
+    ends: IntArray
     queue: IntArray
+    queues: int
 
 
 class Tournament(NamedTuple):
@@ -67,7 +71,9 @@ def order_of(state: SliceState, eviction: Eviction) -> Order:
         records = state.slices.view(np.recarray)
         own = [eviction.key(records[kind], 0) for kind in (MSB, LSB)]
         queue = np.array([sorted(set(own)).index(key) for key in own])
-        return Queues(np.zeros(entries, dtype=LINK), np.zeros((caches, len(set(own))), dtype=ENDS), queue)
+        queues = len(set(own))
+        log = np.zeros((caches * queues, LOG_LENGTH * entries // caches), dtype=USE)
+        return Queues(log, np.zeros((caches * queues, 2), dtype=np.int64), queue, queues)
     if eviction.volatile:
         return Scan(np.zeros(entries, dtype=RANK))
     width = 1 << (entries // caches - 1).bit_length()
@@ -109,8 +115,16 @@ def rebuild(order, rule, slices, now, entries):  # type: ignore[no-untyped-def]
     """Forget all, and take in ``entries``, which are given in order of use."""
 
 
-def settle(order, rule, slices, now, entry, is_new):  # type: ignore[no-untyped-def]
-    """Give a slice that has been looked up its new place, when room has been made."""
+def stamped(order, slices, cache, kind, entry, stamp):  # type: ignore[no-untyped-def]
+    """Heed that a slice of this kind and cache has just been stamped."""
+
+
+def looked_up(order, slices, entry, fetched, stamp, gate):  # type: ignore[no-untyped-def]
+    """Keep the statistics of a look-up, where strategies may ask for them."""
+
+
+def settle(order, rule, slices, now, entry):  # type: ignore[no-untyped-def]
+    """Give a slice that has been stamped its new place, when room has been made."""
 
 
 def make_room(order, rule, slices, caches, now, cache, begun):  # type: ignore[no-untyped-def]
@@ -126,61 +140,48 @@ def _rebuild(order, rule, slices, now, entries):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _unlink(links, ends, cache, queue, entry):  # type: ignore[no-untyped-def]
-    before, after = links[entry].before, links[entry].after
-    if before == NOBODY:
-        ends[cache, queue].first = after
-    else:
-        links[before].after = after
-    if after == NOBODY:
-        ends[cache, queue].last = before
-    else:
-        links[after].before = before
+def _is_stale(use, slices):  # type: ignore[no-untyped-def]
+    return (slices[use.entry].last_use != use.stamp) | (not slices[use.entry].resident)
 
 
 @jit
-def _append(links, ends, cache, queue, entry):  # type: ignore[no-untyped-def]
-    last = ends[cache, queue].last
-    links[entry].before, links[entry].after = last, NOBODY
-    if last == NOBODY:
-        ends[cache, queue].first = entry
-    else:
-        links[last].after = entry
-    ends[cache, queue].last = entry
+def _tidy_up(log, ends, slices):  # type: ignore[no-untyped-def]
+    """Move the uses that count to the front of a log."""
+    kept = 0
+    for place in range(ends[0], ends[1]):
+        if not _is_stale(log[place], slices):
+            log[kept].stamp, log[kept].entry = log[place].stamp, log[place].entry
+            kept += 1
+    ends[0], ends[1] = 0, kept
+
+
+def _queues_stamped(order, slices, cache, kind, entry, stamp):  # type: ignore[no-untyped-def]
+    number = order.queues * cache + order.queue[kind]
+    if order.ends[number, 1] == order.log.shape[1]:
+        _tidy_up(order.log[number], order.ends[number], slices)
+    place = order.ends[number, 1]
+    order.log[number, place].stamp, order.log[number, place].entry = stamp, entry
+    order.ends[number, 1] = place + 1
 
 
 def _queues_rebuild(order, rule, slices, now, entries):  # type: ignore[no-untyped-def]
-    for cache in range(order.ends.shape[0]):
-        for queue in range(order.ends.shape[1]):
-            order.ends[cache, queue].first = order.ends[cache, queue].last = NOBODY
+    order.ends[:, :] = 0
     for entry in entries:
-        _append(order.links, order.ends, slices[entry].group, order.queue[slices[entry].kind], entry)
-
-
-def _queues_settle(order, rule, slices, now, entry, is_new):  # type: ignore[no-untyped-def]
-    cache, queue = slices[entry].group, order.queue[slices[entry].kind]
-    if not is_new:
-        if order.links[entry].after == NOBODY:
-            return
-        _unlink(order.links, order.ends, cache, queue, entry)
-    _append(order.links, order.ends, cache, queue, entry)
+        stamped(order, slices, slices[entry].group, slices[entry].kind, entry, slices[entry].last_use)
 
 
 def _queues_make_room(order, rule, slices, caches, now, cache, begun):  # type: ignore[no-untyped-def]
-    links, ends, capacity = order.links, order.ends, caches[cache].capacity_bytes
-    for queue in range(ends.shape[1]):
-        entry = ends[cache, queue].first
-        while entry != NOBODY and caches[cache].used_bytes > capacity:
-            following, lsb = links[entry].after, entry + 1
-            if slices[entry].last_use <= begun:
-                _unlink(links, ends, cache, queue, entry)
-                drop(slices, caches, entry)
-                if slices[entry].kind == MSB and slices[lsb].resident:
-                    if following == lsb:
-                        following = links[lsb].after
-                    _unlink(links, ends, cache, order.queue[LSB], lsb)
-                    drop(slices, caches, lsb)
-            entry = following
+    capacity = caches[cache].capacity_bytes
+    for number in range(order.queues * cache, order.queues * (cache + 1)):
+        place, stop = order.ends[number, 0], order.ends[number, 1]
+        while caches[cache].used_bytes > capacity and place < stop:
+            use = order.log[number, place]
+            if use.stamp > begun:
+                break
+            if not _is_stale(use, slices):
+                evict(slices, caches, use.entry)
+            place += 1
+        order.ends[number, 0] = place
     return True
 
 
@@ -236,7 +237,7 @@ def _take(order, rule, slices, now, entry):  # type: ignore[no-untyped-def]
     _climb(nodes, leaf)
 
 
-def _tournament_settle(order, rule, slices, now, entry, is_new):  # type: ignore[no-untyped-def]
+def _tournament_settle(order, rule, slices, now, entry):  # type: ignore[no-untyped-def]
     _take(order, rule, slices, now, entry)
 
 
@@ -262,7 +263,19 @@ def _nothing_to_rebuild(order, rule, slices, now, entries):  # type: ignore[no-u
     pass
 
 
-def _nothing_to_settle(order, rule, slices, now, entry, is_new):  # type: ignore[no-untyped-def]
+def _nothing_to_heed(order, slices, cache, kind, entry, stamp):  # type: ignore[no-untyped-def]
+    pass
+
+
+def _count(order, slices, entry, fetched, stamp, gate):  # type: ignore[no-untyped-def]
+    count(slices, entry, fetched, stamp, gate)
+
+
+def _nobody_asks(order, slices, entry, fetched, stamp, gate):  # type: ignore[no-untyped-def]
+    pass
+
+
+def _nothing_to_settle(order, rule, slices, now, entry):  # type: ignore[no-untyped-def]
     pass
 
 
@@ -298,12 +311,18 @@ def _choose(**implementations: Any) -> Callable[[Any], Any]:
 _REBUILD = _choose(
     Queues=_queues_rebuild, Tournament=_tournament_rebuild, Scan=_nothing_to_rebuild, Outside=_nothing_to_rebuild
 )
+_STAMPED = _choose(
+    Queues=_queues_stamped, Tournament=_nothing_to_heed, Scan=_nothing_to_heed, Outside=_nothing_to_heed
+)
+_LOOKED_UP = _choose(Queues=_nobody_asks, Tournament=_count, Scan=_count, Outside=_count)
 _SETTLE = _choose(
-    Queues=_queues_settle, Tournament=_tournament_settle, Scan=_nothing_to_settle, Outside=_nothing_to_settle
+    Queues=_nothing_to_settle, Tournament=_tournament_settle, Scan=_nothing_to_settle, Outside=_nothing_to_settle
 )
 _MAKE_ROOM = _choose(
     Queues=_queues_make_room, Tournament=_tournament_make_room, Scan=_scan_make_room, Outside=_outside_make_room
 )
 overload(rebuild)(lambda order, rule, slices, now, entries: _REBUILD(order))
-overload(settle)(lambda order, rule, slices, now, entry, is_new: _SETTLE(order))
+overload(stamped)(lambda order, slices, cache, kind, entry, stamp: _STAMPED(order))
+overload(looked_up)(lambda order, slices, entry, fetched, stamp, gate: _LOOKED_UP(order))
+overload(settle)(lambda order, rule, slices, now, entry: _SETTLE(order))
 overload(make_room)(lambda order, rule, slices, caches, now, cache, begun: _MAKE_ROOM(order))

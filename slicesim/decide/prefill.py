@@ -74,7 +74,7 @@ class PromptCounts:
 
 
 def stream_prompt(
-    state: SliceState, policy: Policy, prompt: PromptCounts, request: int, future: Future
+    state: SliceState, policy: Policy, prompt: PromptCounts, request: int, future: Future | None
 ) -> PrefillDemand:
     """Take one whole prompt through the cache and hand over to decode."""
     layers = len(prompt.selections)
@@ -84,7 +84,7 @@ def stream_prompt(
     for layer in range(layers):
         _learn(state, prompt, layer)
         outcomes.append(_stream_layer(state, prompt, layer, lsb_wanted[layer]))
-        if len(future.offsets):
+        if future is not None:
             advance(future, state.slices)
         make_room(state, _NOTHING, streaming_score(state, policy.warmup, policy.eviction, layer))
     full_tokens = lsb_wanted * (prompt.selections if policy.prefill_high else prompt.critical)

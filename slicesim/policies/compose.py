@@ -75,7 +75,7 @@ class Policy:
 
 def presets() -> dict[str, Path]:
     """Names and files of the presets that come with slicesim."""
-    folder = Path(str(resources.files("slicesim.policies.presets")))
+    folder = Path(str(resources.files("slicesim.policies"))) / "presets"  # the package itself would hide this function
     return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
 
 

@@ -19,26 +19,26 @@ MSB, LSB = 0, 1
 NEVER = np.iinfo(np.int64).max
 
 
-#: One cacheable slice. See ``SliceState`` for what the fields mean.
+#: One cacheable slice. See ``SliceState`` for what the fields mean. What every look-up needs comes first.
 SLICE = np.dtype(
     [
-        ("size_bytes", np.int64),
         ("last_use", np.int64),
-        ("inserted", np.int64),
-        ("count", np.int64),
-        ("count_since_insert", np.int64),
-        ("gate_mass", np.float64),
-        ("prompt_count", np.int64),
-        ("prompt_score", np.float64),
-        ("next_use", np.int64),
-        ("total_count", np.int64),
-        ("priority", np.float64),
+        ("size_bytes", np.int64),
         ("number", np.int32),
         ("layer", np.int32),
         ("group", np.int32),
         ("kind", np.int8),
         ("resident", np.bool_),
         ("ahead", np.bool_),
+        ("count", np.int64),
+        ("count_since_insert", np.int64),
+        ("gate_mass", np.float64),
+        ("inserted", np.int64),
+        ("prompt_count", np.int64),
+        ("prompt_score", np.float64),
+        ("next_use", np.int64),
+        ("total_count", np.int64),
+        ("priority", np.float64),
     ],
     align=True,
 )

@@ -18,6 +18,11 @@ COLOURS = {
     "flash": "#D55E00", "dram": "#0072B2", "sram": "#009E73", "npu": "#CC79A7", "background": "#999999",
     "hit": "#0072B2", "low": "#56B4E9", "miss": "#D55E00", "denied": "#E69F00",
 }  # fmt: skip
+#: Columns of the rows that are drawn.
+DRAWN = (
+    "phase", "dram_stall_ps", "npu_ps", "flash_stall_ps", "msb_hits", "lsb_hits", "msb_misses", "lsb_misses",
+    "degraded", "substituted", "dropped", "total_mass", "high_mass", "low_mass", "substituted_mass", "dropped_mass",
+)  # fmt: skip
 TIERS = ("flash", "dram", "sram", "npu", "background")
 
 

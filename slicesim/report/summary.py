@@ -2,56 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
+from numpy.typing import NDArray
 
 from slicesim.hardware.units import PS_PER_S
 from slicesim.policies import Constraint
+from slicesim.rows import ActiveTotals, PhaseTotals
 from slicesim.trace import DECODE, PREFILL
 
 TIERS = ("flash", "dram", "sram", "npu", "background")
 
 
-def summarise(rows: pd.DataFrame) -> dict[str, Any]:
-    """Return the ``prefill`` and ``decode`` parts of the summary, from one row per step."""
-    prefill, decode = rows[rows["phase"] == PREFILL], rows[rows["phase"] == DECODE]
-    ttft = prefill["latency_ps"]
+def summarise(phases: Mapping[int, PhaseTotals]) -> dict[str, Any]:
+    """Return the ``prefill`` and ``decode`` parts of the summary."""
+    prefill, decode = phases[PREFILL], phases[DECODE]
     return {
         "prefill": {
-            "requests_with_prompt": len(prefill),
-            "ttft_ps": _distribution(ttft) if len(prefill) else None,
-            **_phase(prefill, int(prefill["prompt_tokens"].sum())),
+            "requests_with_prompt": prefill.steps,
+            "ttft_ps": _distribution(prefill.latency_ps) if prefill.steps else None,
+            **_phase(prefill, int(prefill.sums.get("prompt_tokens", 0))),
         },
-        "decode": {"stall_tokens": _stalled(decode), **_phase(decode, len(decode))},
+        "decode": {"stall_tokens": decode.stalled, **_phase(decode, decode.steps)},
     }
 
 
-def constraint_report(rows: pd.DataFrame, constraint: Constraint) -> dict[str, Any]:
+def constraint_report(active: ActiveTotals, constraint: Constraint) -> dict[str, Any]:
     """What a miss-rate constraint was asked for and what it reached, over the decode steps in which it was active."""
     report: dict[str, Any] = {"name": constraint.name or type(constraint).__name__}
     target = getattr(constraint, "target", None)
     if target is None:
         return report
-    decode = rows[rows["phase"] == DECODE]
-    active = decode[decode.groupby("request").cumcount() >= getattr(constraint, "start_step", 0)]
-    misses = int(active[["msb_misses", "lsb_misses"]].to_numpy().sum())
-    hits = int(active[["msb_hits", "lsb_hits"]].to_numpy().sum())
-    rate = _share(misses, misses + hits)
-    strength = active["strength"].to_numpy()
+    rate = _share(active.misses, active.misses + active.hits)
     return report | {
         "target": target,
-        "active_tokens": len(active),
+        "active_tokens": active.steps,
         "rate": rate,
         "met": None if rate is None else rate <= target,
-        "strength_mean": float(strength.mean()) if len(strength) else None,
-        "strength_last": float(strength[-1]) if len(strength) else None,
+        "strength_mean": _share(active.strength_sum, active.steps),
+        "strength_last": active.strength_last,
     }
 
 
-def _phase(rows: pd.DataFrame, tokens: int) -> dict[str, Any]:
-    total = rows.sum(numeric_only=True)
+def _phase(totals: PhaseTotals, tokens: int) -> dict[str, Any]:
+    total = totals.sums
 
     def whole(name: str) -> int:
         return int(total.get(name, 0))
@@ -85,7 +81,7 @@ def _phase(rows: pd.DataFrame, tokens: int) -> dict[str, Any]:
             "sram_write": npu_traffic,
             "topup": whole("topup_bytes"),
         },
-        "latency_ps": {"total": latency, **_distribution(rows["latency_ps"])},
+        "latency_ps": {"total": latency, **_distribution(totals.latency_ps)},
         "tokens_per_s": _share(tokens, seconds),
         "energy_pj": energy,
         "energy_pj_per_token": {name: _share(value, tokens) for name, value in energy.items()},
@@ -106,18 +102,12 @@ def _phase(rows: pd.DataFrame, tokens: int) -> dict[str, Any]:
     }
 
 
-def _distribution(values: pd.Series[int]) -> dict[str, int | None]:
+def _distribution(values: NDArray[np.int64]) -> dict[str, int | None]:
     names = ("mean", "p50", "p95", "p99")
     if not len(values):
         return dict.fromkeys(names)
-    numbers = values.to_numpy()
-    figures = (numbers.mean(), *np.percentile(numbers, (50, 95, 99)))
+    figures = (values.mean(), *np.percentile(values, (50, 95, 99)))
     return {name: round(float(figure)) for name, figure in zip(names, figures, strict=True)}
-
-
-def _stalled(rows: pd.DataFrame) -> int:
-    """Tokens that waited for flash."""
-    return int((rows["flash_stall_ps"] > 0).sum())
 
 
 def _share(part: float, whole: float) -> float | None:

@@ -15,9 +15,12 @@ from slicesim.decide.demand import (
     DecodeDemand,
     Demand,
     PrefillDemand,
-    has,
 )
 from slicesim.schedule.workload import DEMAND, NO_OP, PREFETCH, IntArray, OpKind, OpKinds, Shapes, Workload
+
+
+#: Context lengths whose attention is worked out at once.
+CONTEXTS = 256
 
 
 class Lowering:
@@ -101,7 +104,7 @@ class Lowering:
         known = self.attention.shape[1]
         if context < known:
             return
-        longest = max(context + 1, 2 * known)
+        longest = (context // CONTEXTS + 1) * CONTEXTS
         more = np.empty((len(self.layers), longest - known), dtype=np.int64)
         alike: dict[tuple[OpKind, OpKind], int] = {}
         for row, layer in enumerate(self.layers):
@@ -111,7 +114,7 @@ class Lowering:
                 continue
             alike[ends] = row
             more[row] = len(self.kinds) + np.arange(longest - known)
-            self.kinds.extend([self.shapes.attention(layer, length, 1) for length in range(known, longest)])
+            self.kinds.extend(self.shapes.decode_attention(layer, np.arange(known, longest)))
         self.attention = np.concatenate((self.attention, more), axis=1)
 
     def _prefill(self, demand: PrefillDemand) -> Workload:
@@ -162,7 +165,7 @@ class Lowering:
         add(shapes.head())
         end_batch()
         kinds = OpKinds()
-        kinds.extend(ops)
+        kinds.extend(OpKind(*np.array(ops, dtype=np.int64).T))  # type: ignore[arg-type]
         matrices = self.read_sizes.shape[2]
         read_op, read_index, read_expert, is_lsb_of_read = np.array(reads, dtype=np.int32).reshape(-1, 4).T
         first = (2 * read_index + is_lsb_of_read) * matrices
@@ -188,11 +191,16 @@ class Lowering:
         )
 
 
-def _count(outcome: np.ndarray, prefetched: np.ndarray) -> tuple[int, int, int]:
+@jit
+def _count(outcome, prefetched):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Return how many experts run, slices are read, and prefetched slices are claimed."""
-    ops = outcome.size - int(has(outcome, DROPPED).sum())
-    reads = sum(int(has(outcome, bit).sum()) for bit in (MSB_FETCHED, LSB_FETCHED)) + int((prefetched >= 0).sum())
-    claims = sum(int(has(outcome, bit).sum()) for bit in (MSB_AHEAD, LSB_AHEAD))
+    ops = reads = claims = 0
+    for what in outcome.flat:
+        ops += what & DROPPED == 0
+        reads += (what & MSB_FETCHED != 0) + (what & LSB_FETCHED != 0)
+        claims += (what & MSB_AHEAD != 0) + (what & LSB_AHEAD != 0)
+    for entry in prefetched.flat:
+        reads += entry >= 0
     return ops, reads, claims
 
 
@@ -221,15 +229,16 @@ def _lower(  # type: ignore[no-untyped-def]  # noqa: ANN202, PLR0913
             index = moe_index[layer]
             if index < 0:
                 continue
+            first, what = op, 0
             for slot in range(top_k):  # in falling gate order; a substitute may stand out of it
                 place = slot
                 while place > 0 and served_gate[token, index, rank[place - 1]] < served_gate[token, index, slot]:
                     rank[place] = rank[place - 1]
                     place -= 1
                 rank[place] = slot
-            first = op
+                what |= outcome[token, index, slot]
             fetched_before = 0
-            for waits in (False, True):  # those with nothing to wait for go first
+            for waits in range(2 if what & late else 1):  # those with nothing to wait for go first
                 for place in range(top_k):
                     what = outcome[token, index, rank[place]]
                     if what & DROPPED or (what & late != 0) != waits:

@@ -87,16 +87,20 @@ class StepTimes:
 def sum_by_step(starts: IntArray, kind: NDArray[np.int32], amounts: IntArray) -> IntArray:
     """Sum amounts [kinds, columns] over the rows of each step; rows of step n are starts[n] to starts[n + 1]."""
     total = np.zeros((len(starts) - 1, amounts.shape[1]), dtype=np.int64)
-    _sum_by_step(starts, kind, amounts, total)
+    _sum_by_step(starts, kind, np.ascontiguousarray(amounts), total)
     return total
 
 
 @jit
 def _sum_by_step(starts, kind, amounts, total):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     for step in range(len(total)):
-        for row in range(starts[step], starts[step + 1]):
+        row, stop = starts[step], starts[step + 1]
+        while row < stop:
+            first, number = row, kind[row]
+            while row < stop and kind[row] == number:  # experts in a row are alike
+                row += 1
             for column in range(amounts.shape[1]):
-                total[step, column] += amounts[kind[row], column]
+                total[step, column] += (row - first) * amounts[number, column]
 
 
 @jit
@@ -104,8 +108,10 @@ def _sum_operations(  # type: ignore[no-untyped-def]  # noqa: ANN202, PLR0913
     starts, kind, request, end, busy_ps, stream_ps, npu, inside, stream  # noqa: ANN001
 ):
     for step in range(len(npu)):
+        computing = taken = streaming = 0
         for op in range(starts[step], starts[step + 1]):
-            npu[step] += busy_ps[kind[op]]
-            inside[step] += end[op] - request[op]
-            stream[step] += stream_ps[kind[op]]
+            computing += busy_ps[kind[op]]
+            taken += end[op] - request[op]
+            streaming += stream_ps[kind[op]]
+        npu[step], inside[step], stream[step] = computing, taken, streaming
 

@@ -68,23 +68,23 @@ class OpKinds:
         """Return how many there are."""
         return len(self.columns.read_bytes)  # type: ignore[arg-type]
 
-    def extend(self, kinds: list[OpKind]) -> None:
-        """Add kinds at the end."""
-        added = np.array(kinds, dtype=np.int64).reshape(-1, len(OpKind._fields)).T
-        self.columns = OpKind(*(np.concatenate(pair) for pair in zip(self.columns, added, strict=True)))
+    def extend(self, kinds: Any) -> None:
+        """Add kinds at the end: an OpKind of columns."""
+        self.columns = OpKind(*(np.concatenate(pair) for pair in zip(self.columns, kinds, strict=True)))
 
     def numbers(self, kinds: list[OpKind]) -> list[int]:
         """Return the numbers of many kinds, those that are new added at once."""
         new = [kind for kind in dict.fromkeys(kinds) if kind not in self._number]
         self._number |= {kind: len(self) + place for place, kind in enumerate(new)}
-        self.extend(new)
+        if new:
+            self.extend(np.array(new, dtype=np.int64).T)
         return [self._number[kind] for kind in kinds]
 
     def number(self, kind: OpKind) -> int:
         """Return the number of a kind that is met again and again."""
         if kind not in self._number:
             self._number[kind] = len(self)
-            self.extend([kind])
+            self.extend(np.array([kind], dtype=np.int64).T)
         return self._number[kind]
 
 
@@ -179,6 +179,13 @@ class Shapes:
             role=ROUTED_ATTENTION if routed else ATTENTION,
             pairs=pairs,
         )
+
+    def decode_attention(self, layer: int, contexts: IntArray) -> OpKind:
+        """Return the columns of one token's attention at each of these context lengths."""
+        one, two = (self.attention(layer, length, 1) for length in (1, 2))  # the KV cache's part grows token by token
+        reach = np.array([self.model.attended_tokens(layer, length) for length in contexts.tolist()])
+        columns = zip(one, two, strict=True)
+        return OpKind(*(first + (reach - 1) * (second - first) for first, second in columns))  # type: ignore[arg-type]
 
     def feed_forward(self, layer: int, tokens: int) -> OpKind | None:
         """Shared experts of a MoE layer, or the block of a dense one; None where there is nothing."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
+from threading import Thread, current_thread, main_thread
 
 import pandas as pd
 
@@ -146,6 +150,7 @@ def _run(batches: list[list[Task]], jobs: int, within: Progress) -> Iterator[Fin
 
     calls = (
         delayed(_in_worker)(
+            os.getcwd(),
             [task.digest for task in batch],
             [task.point.scenario for task in batch],
             batch[0].simulation.trace.digest,
@@ -160,12 +165,35 @@ def _run(batches: list[list[Task]], jobs: int, within: Progress) -> Iterator[Fin
         ) from None
 
 
-def _in_worker(digests: list[str], scenarios: list[Scenario], trace_digest: str) -> Finished:
-    """Run a batch in another process, to which only plain data goes: it opens trace and strategies by itself."""
+def _in_worker(folder: str, digests: list[str], scenarios: list[Scenario], trace_digest: str) -> Finished:
+    """Run a batch in another process, to which only plain data goes: it opens trace and strategies by itself.
+
+    folder: from which relative paths are read; a worker may have been started in another one.
+    """
+    _settle()
+    os.chdir(folder)
     settings = scenarios[0].settings
     trace = _trace(settings.trace.path, settings.model, trace_digest)
     simulations = [Simulation.prepare(scenario, trace) for scenario in scenarios]
     return list(zip(digests, _summaries(simulations), strict=True))
+
+
+@cache
+def _settle() -> None:
+    """Make a worker process heed its parent alone.
+
+    It leaves Ctrl-C to the parent, and ends when that is killed: joblib's workers would wait for work for minutes.
+    """
+    if current_thread() is main_thread():  # elsewhere no signals arrive
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 @lru_cache(maxsize=2)
@@ -178,5 +206,4 @@ def _trace(path: str, model: str, digest: str) -> Trace:
 
 
 def _summaries(simulations: Sequence[Simulation], progress: Progress | None = None) -> list[str]:
-    results = replay_together(simulations, progress)
-    return [json.dumps(result.summary, allow_nan=False) for result in results]
+    return [json.dumps(result.summary, allow_nan=False) for result in replay_together(simulations, progress)]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_object_dtype
 
 
 def row(values: Mapping[str, Any], digest: str, summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -28,7 +29,7 @@ def row(values: Mapping[str, Any], digest: str, summary: Mapping[str, Any]) -> d
 def table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Join rows; a figure that a point does not have is null there."""
     frame = pd.DataFrame({name: [row.get(name) for row in rows] for name in _names(rows)})
-    for name in frame.select_dtypes(include="object").columns:
+    for name in filter(lambda name: is_object_dtype(frame[name]), frame.columns):
         column = frame[name]
         kinds = {type(value) for value in column.dropna()}
         if not kinds:

@@ -1,0 +1,29 @@
+"""A quick look at a block: is all of it sound? Where it is not, ``faults`` says what is wrong, slowly."""
+
+from __future__ import annotations
+
+from slicesim.compiled import jit
+
+
+# ruff: noqa: ANN001, ANN202
+@jit
+def is_sound(ids, scores, experts, may_be_negative):  # type: ignore[no-untyped-def]
+    """Whether all ids are experts (0 to ``experts`` - 1), none twice in a route, with finite scores.
+
+    ids, scores: [tokens, layers, top_k]. A route without a row is not sound either.
+    """
+    top_k = ids.shape[2]
+    for token in range(ids.shape[0]):
+        for layer in range(ids.shape[1]):
+            wrong, total, least = False, 0.0, 0.0
+            for slot in range(top_k):
+                expert, score = ids[token, layer, slot], scores[token, layer, slot]
+                wrong |= (expert < 0) | (expert >= experts)
+                total += score
+                least = min(least, score)
+                for other in range(slot):
+                    wrong |= ids[token, layer, other] == expert
+            finite = total - total == 0.0
+            if wrong or not finite or (least < 0.0 and not may_be_negative):
+                return False
+    return True
