@@ -1,8 +1,8 @@
 """Demand traces: what a recorded run read for each token, without its routing (semantics, section 10).
 
-A CSV begins with the line ``# slicesim demand v1`` and a preamble of ``# key: value`` lines, the fields of DemandHeader;
-then a row of column names, then one row per decode token. A Parquet file has the same columns, and the header as JSON
-under the key ``slicesim-demand`` of its metadata.
+A CSV begins with the line ``# slicesim demand v1`` and a preamble of ``# key: value`` lines, the fields of
+DemandHeader; then a row of column names, then one row per decode token. A Parquet file has the same columns, and the
+header as JSON under the key ``slicesim-demand`` of its metadata.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ The trace: one layer, top-2, reads of 1,000 B, three to an expert of 3,000 B. Th
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slicesim.demand_simulation import DemandSimulation
+from slicesim.scenario import Scenario
 from slicesim.schedule import DemandLowering
 from slicesim.schedule.demand import spread
 from slicesim.trace.demand import DemandHeader, DemandTrace
 from tests.kit import DATA, MOBILE, tiny_model
 from tests.schedule.test_by_hand import DEVICE
-
-from slicesim.scenario import Scenario
 
 ATTENTION, HEAD, FLASH = 12_868_000, 8_320_000, 8_000_000
 HEADER: dict[str, Any] = {
@@ -57,9 +57,7 @@ def run(read: list[int], header: dict[str, Any] = HEADER, compute: Any = None, *
 
 def test_serial_by_hand():
     tokens = run([2500]).tokens
-    assert tokens["latency_ps"].tolist() == [
-        ATTENTION + FLASH + 500_000 + 3_000_000 + 516_000 + 2_500_000 + HEAD
-    ]
+    assert tokens["latency_ps"].tolist() == [ATTENTION + FLASH + 500_000 + 3_000_000 + 516_000 + 2_500_000 + HEAD]
     assert tokens["flash_reads"].tolist() == [3]
     assert tokens["flash_read_bytes"].tolist() == [2500]
     assert tokens["expert_dram_read_bytes"].tolist() == [6000]
@@ -67,8 +65,8 @@ def test_serial_by_hand():
 
 
 def test_layer_by_hand():
-    """The hits run while the reads are under way. The first read's fill, asked for when the second hit is, goes first and
-    holds it up for 1,000,000: not long enough to matter, the missed expert waits for the last fill anyway."""
+    """The hits run while the reads are under way. The first read's fill, asked for when the second hit is, goes first
+    and holds it up for 1,000,000: it does not matter, the missed expert waits for the last fill anyway."""
     tokens = run([2500], schedule__overlap="layer").tokens
     assert tokens["latency_ps"].tolist() == [ATTENTION + FLASH + 500_000 + 2_500_000 + HEAD]
 
@@ -92,7 +90,7 @@ def test_recorded_computing_takes_the_place_of_macs():
 
 
 def test_non_expert_weights_may_weigh_something_else():
-    """12,740 + 8,320 B in INT8 (attention, router, head), half of it here; the 64 B of KV stay. 8,320 of them: 6,370."""
+    """12,740 + 8,320 B in INT8 (attention, router, head), half of it here; the 64 B of KV stay."""
     tokens = run([0], {**HEADER, "non_expert_bytes": (12_740 + 8_320) // 2}).tokens
     assert tokens["non_expert_dram_read_bytes"].tolist() == [6_370 + 64 + 4_160]
 
@@ -122,7 +120,8 @@ def test_spread_adds_up(amount, places):
 def test_both_engines_give_the_same_picosecond(read, size, per_expert, lanes, overlap, recorded):
     model = tiny_model()
     header = DemandHeader(
-        **{**HEADER, "model": model.name, "layers": len(model.moe_layers), "read_bytes": size}, reads_per_expert=per_expert
+        **{**HEADER, "model": model.name, "layers": len(model.moe_layers), "read_bytes": size},
+        reads_per_expert=per_expert,
     )
     compute = np.full(len(read), 10**8) if recorded else None
     trace = DemandTrace.of(header, read, compute_ps=compute)
@@ -143,7 +142,7 @@ def test_every_byte_is_read_once(read, size):
     header = DemandHeader(**{**HEADER, "layers": len(model.moe_layers), "read_bytes": max(size, 50)})
     for places, work in DemandLowering(DemandTrace.of(header, read), model).workloads():
         sizes, starts = work.read_sizes.reshape(-1)[work.read_kind], work.step_read().tolist()
-        per_step = [int(sizes[a:b].sum()) for a, b in zip(starts, starts[1:], strict=False)]
+        per_step = [int(sizes[a:b].sum()) for a, b in pairwise(starts)]
         assert per_step == [read[place] for place in places]
         layers = np.bincount(np.repeat(np.arange(len(work.batch_layer)), np.diff(work.batch_read)))
         assert len(layers) == 0 or layers.max() >= 1
@@ -153,5 +152,5 @@ def test_wrong_model_is_refused():
     from slicesim.errors import UserError
 
     trace = DemandTrace.of(DemandHeader(**{**HEADER, "layers": 3}), [1])
-    with pytest.raises(UserError, match="has 3 layers with experts, .* choose the model that was recorded"):
+    with pytest.raises(UserError, match=r"has 3 layers with experts, .* choose the model that was recorded"):
         prepare(trace)

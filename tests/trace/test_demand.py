@@ -14,7 +14,7 @@ from slicesim.trace import load_trace
 from slicesim.trace.demand import DemandHeader, DemandTrace, is_demand, read_demand, write_demand
 from tests.kit import ROOT, random_trace
 
-HEADER = DemandHeader(model="M", layers=2, top_k=2, read_bytes=100, source="a: log, \"quoted\" # 1", licence="none")
+HEADER = DemandHeader(model="M", layers=2, top_k=2, read_bytes=100, source='a: log, "quoted" # 1', licence="none")
 GOOD = """# slicesim demand v1
 # model: M
 # layers: 2
@@ -74,7 +74,7 @@ FAULTS = [
     ("0,350", "0,1.5", "line 9: flash_read_bytes is '1.5'; give a whole number"),
     ("0,350", "0,350,1", "line 9: 3 cells; give 2: token,flash_read_bytes"),
     ("2,0", "0,0", "line 10: token 0 follows 0; give tokens in rising order"),
-    ("token,flash_read_bytes", "token,bytes", "column 'bytes' is not known; give token and flash_read_bytes or hit_rate"),
+    ("token,flash_read_bytes", "token,bytes", "column 'bytes' is not known; give token and flash_read_bytes or hit_"),
     ("flash_read_bytes\n", "hit_bytes\n", "columns are token,hit_bytes; give token and flash_read_bytes or hit_rate"),
     ("0,350\n2,0\n", "", "the trace holds no tokens; give one row for each"),
     ("token,flash_read_bytes\n0,350\n2,0\n", "", "no row of column names; write token,flash_read_bytes"),
