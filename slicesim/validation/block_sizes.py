@@ -41,8 +41,7 @@ def block_size_table(law: FlashLaw) -> Table:
             )
         )
     text = (
-        f"Smallest block that reaches {SATURATED:.0%} of the ceiling (the paper names no share). Latency and "
-        "gap are those "
-        "of another drive (the table above), which is what these rows show: they differ."
+        f"Smallest block that reaches {SATURATED:.0%} of the ceiling (the paper names no share). Latency and gap are "
+        "those of another drive (the table above), which is what these rows show: they differ."
     )
     return Table("Flash: block sizes (V15)", text, rows)

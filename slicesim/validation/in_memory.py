@@ -33,9 +33,8 @@ def in_memory_table(config: Path) -> Table:
             Row(f"{row['id']} {row['target']}", "tokens/s", float(row["tokens_per_s"]), speed, kind, row["note"])
         )
     text = (
-        "Bytes of the model over the bandwidth that the client sustains, through the simulator (no flash "
-        "reads, KV cache "
-        "and first tiles included, computing free)."
+        "Bytes of the model over the bandwidth that the client sustains, through the simulator (no flash reads, KV "
+        "cache and first tiles included, computing free)."
     )
     return Table("Decoding in memory", text, rows)
 

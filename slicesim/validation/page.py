@@ -57,10 +57,9 @@ def render(tables: Sequence[Table], earlier: str = "") -> str:
     before = _by_key(earlier)
     parts = [
         "# Validation",
-        "Written by `slicesim validate`; do not edit. Rows marked * need files that do not ship (`--data "
-        "PATH`): where those "
-        f"are missing the last figures stay, with the note *{NOT_HERE}*. *fitted*: parameters were chosen on the row; "
-        "*predicted*: on other rows or on none; *input*: given to the simulator.",
+        "Written by `slicesim validate`; do not edit. Rows marked * need files that do not ship (`--data PATH`): "
+        f"where those are missing the last figures stay, with the note *{NOT_HERE}*. *fitted*: parameters were chosen"
+        " on the row; *predicted*: on other rows or on none; *input*: given to the simulator.",
         "\n".join(f"- {line}" for line in summary(tables)),
     ]
     for table in tables:

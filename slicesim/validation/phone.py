@@ -131,12 +131,10 @@ def phone_table(config: Path) -> Table:
     for facts in phone_rows():
         rows += _rows(facts["id"], facts, replay(config, trace_of(facts)))
     text = (
-        "OnePlus 15R, Qwen3-30B-A3B Q4_K_M, 256 tokens, 4 lanes, serial I/O, no cache (B1), 2000 MiB (B3), "
-        "4000 MiB (B5). "
-        "Bytes per token are given: spread over the quantiles that were measured. Fitted on B1, B3 and the flash "
-        "table: `flash.bandwidth_gbs`, `flash.gap_us`, `cpu.gflops`, `software.insert_latency_us`, "
-        "`software.insert_bandwidth_gbs` "
-        "(`experiments/fit_phone.py`). B5 is a prediction."
+        "OnePlus 15R, Qwen3-30B-A3B Q4_K_M, 256 tokens, 4 lanes, serial I/O, no cache (B1), 2000 MiB (B3), 4000 MiB "
+        "(B5). Bytes per token are given: spread over the quantiles that were measured. Fitted on B1, B3 and the "
+        "flash table: `flash.bandwidth_gbs`, `flash.gap_us`, `cpu.gflops`, `software.insert_latency_us`, "
+        "`software.insert_bandwidth_gbs` (`experiments/fit_phone.py`). B5 is a prediction."
     )
     return Table("Decoding from flash on a phone", text, rows)
 

@@ -62,9 +62,8 @@ def dram_table() -> Table:
     """DRAM by memory, against DRAMsim3."""
     rows = [row for reference in reference_rows("dram_streaming") for row in _dram_rows(reference)]
     text = (
-        "DRAMsim3, ten configurations (shares of the peak, ns, pJ/bit). Two constants of the controller were "
-        "chosen on the "
-        "rows marked fitted, the others follow from timing and currents."
+        "DRAMsim3, ten configurations (shares of the peak, ns, pJ/bit). Two constants of the controller were chosen "
+        "on the rows marked fitted, the others follow from timing and currents."
     )
     return Table("DRAM", text, rows)
 
