@@ -8,6 +8,18 @@ from tests.kit import ROOT
 
 CONFIGS = sorted((ROOT / "hwconfigs").glob("*.yaml"))
 
+DEVICE_NAMES = {
+    "mobile", "phone-flagship-2024", "phone-midrange", "oneplus-15r", "jetson-orin-nano", "jetson-agx-orin",
+    "laptop-snapdragon-x", "raspberry-pi-5", "apple-m3-max",
+}  # fmt: skip
+
+#: What every device can replay.
+ON_SHIPPED_TRACE: dict[str, Any] = {
+    "model": "deepseek-v2-lite",
+    "trace": ROOT / "traces" / "deepseek-v2-lite-synthetic.parquet",
+    "policy": "slicemoe",
+}
+
 SEPARATE_SRAM = {
     f"device__sram__{key}": {"value": 1.0, "source": "test"}
     for key in ("read_energy_pj_per_byte", "write_energy_pj_per_byte", "leakage_power_mw")
