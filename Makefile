@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: run test lint clean
+.PHONY: run test bench bench-short lint clean
 
 run: $(VENV)/.installed
 	$(BIN)/slicesim run hwconfigs/mobile.yaml
@@ -13,6 +13,12 @@ run: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest
+
+bench: $(VENV)/.installed-bench
+	$(BIN)/python experiments/bench.py
+
+bench-short: $(VENV)/.installed-bench
+	$(BIN)/python experiments/bench.py --short
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -28,6 +34,10 @@ $(VENV)/.installed: $(SOURCES) | $(BIN)/python
 
 $(VENV)/.installed-test: $(SOURCES) | $(BIN)/python
 	$(INSTALL) --editable ".[test]"
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-bench: $(SOURCES) | $(BIN)/python
+	$(INSTALL) --editable ".[bench]"
 	touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-dev: $(SOURCES) | $(BIN)/python

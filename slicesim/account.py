@@ -117,7 +117,7 @@ def _counts(demand: Demand, sizes: SliceSizes) -> Columns:
 
 
 @jit
-def _count(outcome, msb_bytes, lsb_bytes, total):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _count(outcome, msb_bytes, lsb_bytes, total):
     """Enter COUNTS of every step; outcome: [steps, layers or rows, slots], sizes: [layers or rows]."""
     for step in range(len(outcome)):
         lsb_requests = msb_hits = lsb_hits = msb_misses = lsb_misses = degraded = substituted = dropped = rerouted = 0

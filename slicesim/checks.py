@@ -7,7 +7,8 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 
 import numpy as np
 
-from slicesim.decide import SliceSizes
+from slicesim.curves.cliff import cliff_bytes
+from slicesim.decide import Request, SliceSizes
 from slicesim.errors import UserError
 from slicesim.hardware import Hardware
 from slicesim.hardware.memories import MEMORIES
@@ -153,16 +154,16 @@ def other_model_warning(trace: Trace, model: ModelGeometry) -> tuple[str, ...]:
     return (f"{trace.name} was recorded on {trace.header.model}, the model is {model.name}",)
 
 
-def cliff_warning(scenario: Scenario, trace: Trace, policy: Policy, sizes: SliceSizes) -> tuple[str, ...]:
+def cliff_warning(request: Request) -> tuple[str, ...]:
     """A global LRU that holds fewer than (layers - 1) x K + 1 experts hits nothing in decode (semantics, section 4)."""
-    layers, top_k = len(trace.header.layers), trace.header.top_k
-    fits = capacity_bytes(scenario) // int(sizes.msb_bytes.min())
-    cliff = (layers - 1) * top_k + 1
-    by_recency = policy.eviction.name in ("lru", "dbsc") and scenario.settings.cache.scope == "global"
-    if not by_recency or fits >= layers * top_k:
+    layers, top_k = len(request.trace.header.layers), request.trace.header.top_k
+    fits = request.capacity_bytes // int(request.sizes.msb_bytes.min())
+    name = request.policy.eviction.name
+    if name not in ("lru", "dbsc") or request.scope_layers or fits >= layers * top_k:
         return ()
-    effect = "hits exactly nothing in decode" if fits < cliff else "hits little"
+    cliff = cliff_bytes(request)
+    effect = "hits little" if cliff is None or request.capacity_bytes >= cliff else "hits exactly nothing in decode"
     return (
         f"LRU cliff: the cache holds {fits} objects, one token wants {layers * top_k}; "
-        f"below {cliff} a global {policy.eviction.name.upper()} {effect}",
+        f"below {(layers - 1) * top_k + 1} a global {name.upper()} {effect}",
     )

@@ -53,6 +53,7 @@ def run(
     trace: TraceOption = None,
     model: ModelOption = None,
     policy: PolicyOption = None,
+    engine: Annotated[str | None, typer.Option(help="fast (compiled, the default) or reference (SimPy).")] = None,
     set_: SetOption = None,
     out: Annotated[
         Path | None, typer.Option(help="Result folder [default: results/NAME of the config].", readable=False)
@@ -65,7 +66,8 @@ def run(
     from slicesim.report.tables import run_table
     from slicesim.scenario import Scenario, parse_assignments
 
-    scenario = Scenario.load(config, model=model, trace=trace, policy=policy, assignments=parse_assignments(set_ or []))
+    chosen = [*(set_ or []), *([] if engine is None else [f"schedule.engine={engine}"])]
+    scenario = Scenario.load(config, model=model, trace=trace, policy=policy, assignments=parse_assignments(chosen))
     folder = out or Path("results") / config.stem
     check_free(folder)
     simulation = prepare(scenario)

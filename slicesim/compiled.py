@@ -13,7 +13,8 @@ from collections import namedtuple
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from types import FunctionType
+from typing import Any
 
 import numba
 from numba import njit
@@ -23,26 +24,19 @@ from numba.extending import overload, register_jitable
 
 from slicesim.version import __version__
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
 COMPILING = "slicesim: compiling; later runs load the result from disk\n"
 
 _ROOMS = (".", "decide", "schedule", "policies", "curves", "quality", "trace")
 
 
-def jit(function: Function) -> Function:
+def jit(function: Callable[..., Any]) -> Any:
     """Compile a function at its first call, or load it from the cache on disk."""
     folder, before = _folder(), numba.config.CACHE_DIR
     numba.config.CACHE_DIR = folder
     try:
-        return njit(function, cache=bool(folder), nogil=True, _nrt=False)  # type: ignore[no-any-return]
+        return njit(function, cache=bool(folder), nogil=True, _nrt=False)
     finally:
         numba.config.CACHE_DIR = before
-
-
-def inlined(function: Function) -> Function:
-    """Compile a function into its callers: passing many columns costs more than what a small function does."""
-    return njit(function, inline="always")  # type: ignore[no-any-return]
 
 
 def rule(strategy: Any, *methods: str) -> Any:
@@ -66,17 +60,23 @@ def __getattr__(name: str) -> Any:
     """Make the type of a rule by its name: numba's index on disk names the types of strategies not seen yet."""
     if not name.startswith("Rule_"):
         raise AttributeError(name)
-    kind = namedtuple(name, name.split("__")[1:])  # type: ignore[misc]  # noqa: PYI024
+    kind = namedtuple(name, name.split("__")[1:])  # type: ignore[misc]
     kind.__module__ = __name__
     return globals().setdefault(name, kind)
 
 
-def _text(function: Any) -> str:
-    """Code of a function, with the numbers that it finds outside itself."""
+def _text(function: Any, seen: tuple[Any, ...] = ()) -> str:
+    """Code of a function, with the numbers and functions that it finds outside itself."""
+    function = getattr(function, "py_func", function)
     code = function.__code__
-    outside = [(name, function.__globals__.get(name)) for name in code.co_names]
-    numbers = [pair for pair in outside if isinstance(pair[1], (bool, int, float))]
-    return repr((code.co_code, code.co_names, [getattr(c, "co_code", c) for c in code.co_consts], numbers))
+    outside: list[object] = []
+    for name in code.co_names:
+        value = getattr(function.__globals__.get(name), "py_func", function.__globals__.get(name))
+        if isinstance(value, (bool, int, float)):
+            outside.append((name, value))
+        elif isinstance(value, FunctionType) and value not in (function, *seen):
+            outside.append((name, _text(value, (function, *seen))))
+    return repr((code.co_code, code.co_names, [getattr(c, "co_code", c) for c in code.co_consts], outside))
 
 
 @cache
@@ -95,7 +95,7 @@ def _folder() -> str:
     return str(folder) if os.access(folder, os.W_OK) else ""
 
 
-class _Notice(event.Listener):
+class _Notice(event.Listener):  # type: ignore[misc]
     """Says once that code is being compiled: the first run takes longer than those after it."""
 
     def __init__(self) -> None:
@@ -112,4 +112,4 @@ class _Notice(event.Listener):
 
 event.register("numba:compile", _Notice())
 
-__all__ = ["NumbaError", "inlined", "jit", "overload", "rule"]
+__all__ = ["COMPILING", "NumbaError", "jit", "overload", "rule"]

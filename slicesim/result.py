@@ -85,13 +85,13 @@ class Result:
 
     def save(self, folder: str | Path) -> Path:
         """Write summary.json, tokens.parquet, timeline.json and overview.png; the folder appears only when whole."""
-        from slicesim.report.plots import DRAWN, overview
+        from slicesim.report.plots import BINS, DRAWN, overview
 
         files = {
             SUMMARY: lambda path: path.write_text(self.to_json(), encoding="utf-8"),
             "tokens.parquet": self.rows.save,
             "timeline.json": lambda path: write_timeline(self.window.parts, self.summary["trace"], path),
-            "overview.png": lambda path: overview(self.summary, self.rows.frame(list(DRAWN)), path),
+            "overview.png": lambda path: overview(self.summary, *self.rows.binned(DRAWN, BINS), path),
         }
         return write_folder(Path(folder), files)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -95,18 +96,34 @@ class Rows:
 
     def frame(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Return all rows (or some columns of them) as a DataFrame; ``phase`` is ``prefill`` or ``decode``."""
+        frame: pd.DataFrame = pa.concat_tables(self._tables(columns)).to_pandas()
+        return frame
+
+    def _tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        if self._spill is not None:
+            yield from self._spill.tables(columns)
         last = _table(self._parts)
-        tables = [] if self._spill is None else [self._spill.read(columns)]
-        tables.append(last if columns is None else last.select(columns))
-        return pa.concat_tables(tables).to_pandas()
+        yield last if columns is None else last.select(columns)
+
+    def binned(self, columns: Sequence[str], most: int) -> tuple[pd.DataFrame, int]:
+        """Return sums of columns over equally many decode steps in a row, at most ``most`` such bins; and how many."""
+        steps = self.phases[DECODE].steps
+        width = max(1, -(-steps // most))
+        sums = np.zeros((-(-steps // width), len(columns)))
+        first = 0
+        for table in self._tables(["phase", *columns]):
+            decode = table.filter(pc.equal(table["phase"], "decode"))
+            number = (first + np.arange(len(decode))) // width
+            for place, name in enumerate(columns):
+                np.add.at(sums[:, place], number, decode[name].to_numpy())
+            first += len(decode)
+        return pd.DataFrame(sums, columns=list(columns)), width
 
     def save(self, path: Path) -> None:
         """Write all rows as Parquet."""
         with pq.ParquetWriter(path, _table(self._parts).schema, compression="zstd") as writer:
-            if self._spill is not None:
-                for table in self._spill.tables():
-                    writer.write_table(table)
-            writer.write_table(_table(self._parts))
+            for table in self._tables():
+                writer.write_table(table)
 
     def _take(self) -> pa.Table:
         table = _table(self._parts)
@@ -126,12 +143,9 @@ class _Spill:
         pq.write_table(table, self._path / f"{self._count:06d}.parquet", compression="lz4")
         self._count += 1
 
-    def tables(self) -> Any:
+    def tables(self, columns: Sequence[str] | None) -> Iterator[pa.Table]:
         for number in range(self._count):
-            yield pq.read_table(self._path / f"{number:06d}.parquet")
-
-    def read(self, columns: Sequence[str] | None) -> pa.Table:
-        return pa.concat_tables(table if columns is None else table.select(columns) for table in self.tables())
+            yield pq.read_table(self._path / f"{number:06d}.parquet", columns=columns)
 
 
 def _table(parts: Sequence[Mapping[str, NDArray[Any]]]) -> pa.Table:

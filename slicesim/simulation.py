@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -183,8 +183,9 @@ class Simulation:
         check_scores(scenario, trace, policy)
         sizes = slice_sizes(scenario, trace, model, policy)
         check_capacity(scenario, trace, model, sizes)
-        warnings = (*other_model_warning(trace, model), *cliff_warning(scenario, trace, policy, sizes))
-        return cls(scenario, trace, model, policy, sizes, Hardware.of(settings.device), warnings)
+        simulation = cls(scenario, trace, model, policy, sizes, Hardware.of(settings.device), ())
+        warnings = (*other_model_warning(trace, model), *cliff_warning(simulation.request()))
+        return replace(simulation, warnings=warnings)
 
     @property
     def tokens(self) -> int:

@@ -20,12 +20,11 @@ Score = Callable[[IntArray], Keys]
 _OWN_CODE = str(Path(__file__).parents[1])
 
 
-# ruff: noqa: ANN001, ANN202
 # Compiled functions take records: ``slices`` and ``caches`` of SliceState, and its ``clock``.
 
 
 @jit
-def insert(slices, caches, clock, entry):  # type: ignore[no-untyped-def]
+def insert(slices, caches, clock, entry):
     """Make a slice resident."""
     slices[entry].resident = True
     slices[entry].inserted = clock[0]
@@ -34,7 +33,7 @@ def insert(slices, caches, clock, entry):  # type: ignore[no-untyped-def]
 
 
 @jit
-def look_up(slices, entry, fetched, stamp):  # type: ignore[no-untyped-def]
+def look_up(slices, entry, fetched, stamp):
     """Stamp a slice, and make it resident; return the bytes that this adds to its cache.
 
     Without a branch: hits and misses come at random.
@@ -47,7 +46,7 @@ def look_up(slices, entry, fetched, stamp):  # type: ignore[no-untyped-def]
 
 
 @jit
-def count(slices, entry, fetched, stamp, gate):  # type: ignore[no-untyped-def]
+def count(slices, entry, fetched, stamp, gate):
     """Keep the statistics of a look-up, for strategies that ask for them."""
     record = slices[entry]
     record.inserted = stamp - 1 if fetched else record.inserted
@@ -57,7 +56,7 @@ def count(slices, entry, fetched, stamp, gate):  # type: ignore[no-untyped-def]
 
 
 @jit
-def drop(slices, caches, entry):  # type: ignore[no-untyped-def]
+def drop(slices, caches, entry):
     """Take one resident slice out; its LSB, where it has one, is the caller's business."""
     slices[entry].resident = False
     slices[entry].ahead = False
@@ -65,7 +64,7 @@ def drop(slices, caches, entry):  # type: ignore[no-untyped-def]
 
 
 @jit
-def evict(slices, caches, entry):  # type: ignore[no-untyped-def]
+def evict(slices, caches, entry):
     """Take out a slice where it is resident; an LSB never outlives its MSB."""
     if slices[entry].resident:
         drop(slices, caches, entry)
@@ -74,14 +73,14 @@ def evict(slices, caches, entry):  # type: ignore[no-untyped-def]
 
 
 @jit
-def evict_all(slices, caches, entries):  # type: ignore[no-untyped-def]
+def evict_all(slices, caches, entries):
     """Evict all of these."""
     for entry in entries:
         evict(slices, caches, entry)
 
 
 @jit
-def evict_in_order(slices, caches, entries):  # type: ignore[no-untyped-def]
+def evict_in_order(slices, caches, entries):
     """Evict in this order until every cache's bytes fit."""
     for entry in entries:
         cache = slices[entry].group
@@ -90,7 +89,7 @@ def evict_in_order(slices, caches, entries):  # type: ignore[no-untyped-def]
 
 
 @jit
-def look_up_all(slices, caches, clock, entries, gates):  # type: ignore[no-untyped-def]
+def look_up_all(slices, caches, clock, entries, gates):
     """Record look-ups in this order, inserting what is not resident."""
     for index in range(len(entries)):
         entry = entries[index]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from slicesim.compiled import NumbaError, rule
 from slicesim.decide.cache import evict_all, eviction_score, make_room
-from slicesim.decide.decode import SLOT, SPREAD, Tokens, count_lookups, serve
+from slicesim.decide.decode import SLOT, SPREAD, Tokens, serve
 from slicesim.decide.demand import DecodeDemand, Demand, SliceSizes
 from slicesim.decide.future import Future
 from slicesim.decide.ledger import Ledger
@@ -20,6 +21,7 @@ from slicesim.decide.prefill import PromptCounts, stream_prompt
 from slicesim.errors import UserError
 from slicesim.policies import LSB, MSB, Policy, Prefetch, SliceState
 from slicesim.policies.eviction import Eviction
+from slicesim.policies.prefetch import GUESS
 from slicesim.policies.slices import FloatArray, IntArray
 from slicesim.trace.split import Segment, segments
 from slicesim.trace.table import PREFILL, Trace, TraceBlock
@@ -102,6 +104,10 @@ class Decision:
         self.prefetch.before["expert"] = -1
         if self.request.reset_each_request:
             evict_all(self.state.slices, self.state.caches, np.flatnonzero(self.state.resident))
+            self._rebuild_order()
+
+    def _rebuild_order(self) -> None:
+        with _faults_of_key(self.request.policy.eviction):
             rebuild_order(self.order, self.eviction, self.state)
 
     def _draw(self) -> None:
@@ -113,7 +119,7 @@ class Decision:
     def _stream(self, prompt: PromptCounts, request: int) -> Demand:
         self._draw()
         demand = stream_prompt(self.state, self.request.policy, prompt, request, self.future)
-        rebuild_order(self.order, self.eviction, self.state)
+        self._rebuild_order()
         return demand
 
     def _decode(self, block: TraceBlock, first_position: int) -> DecodeDemand:
@@ -131,25 +137,20 @@ class Decision:
         policy, state = self.request.policy, self.state
         cache = (state.slices, state.caches, state.clock, self.order, self.eviction)
         fixed = (self.routing, self.spreads, *self.ledger, self.future, *self.slots, *self.prefetch)
-        try:
-            return serve(first, tokens, policy.fetch.lsb, *cache, *fixed, demand)
-        except (ArithmeticError, ValueError) as error:  # what compiled code of a user may raise
-            name = type(policy.eviction).__name__
-            raise UserError(f"{name}.key failed: {type(error).__name__}: {error}") from None
+        with _faults_of_key(policy.eviction):
+            done: int = serve(first, tokens, policy.fetch.lsb, *cache, *fixed, demand)
+        return done
 
     def _make_room(self, batch: int, demand: DecodeDemand) -> None:
         """Let a strategy that is not compiled choose who leaves."""
         token, layer = batch // self.layers, batch % self.layers
-        _, lookups = count_lookups(self.slots[0])
-        protected = np.flatnonzero(self.state.last_use > self.state.clock[0] - lookups)
-        make_room(self.state, protected, self.score)
+        make_room(self.state, np.flatnonzero(self.state.last_use > self.state.clock[1]), self.score)
         demand.resident_bytes[token, layer] = self.state.used_bytes.sum()
 
     def _tokens(self, block: TraceBlock) -> Tokens:
         policy, renormalised = self.request.policy, self.request.trace.header.score_kind == "renormalised"
         critical = policy.precision.critical(block.scores)
-        knows_all = block.logits is not None and (policy.routing.reroutes or self.ledger.denies_msb)
-        if not knows_all:
+        if block.logits is None or not (policy.routing.reroutes or self.ledger.denies_msb):
             nothing = np.zeros((0, 1, 1))
             return Tokens(
                 block.ids, block.scores, critical, nothing.astype(np.float32), nothing, nothing.astype(np.bool_)
@@ -185,7 +186,7 @@ class LookAhead(NamedTuple):
 
     rule: object
     before: NDArray[Any]
-    points: FloatArray
+    guesses: NDArray[Any]
     depth: int
     budget_bytes: int
 
@@ -193,9 +194,8 @@ class LookAhead(NamedTuple):
 def _prefetch(strategy: Prefetch, layers: int, experts: int, top_k: int) -> LookAhead:
     before = np.zeros((layers, top_k), dtype=SLOT)
     before["expert"] = -1
-    budget_bytes = round(strategy.budget_mb * 1e6)
     own = rule(strategy, "guess") if strategy.layers_ahead else None
-    return LookAhead(own, before, np.zeros((experts, 2)), strategy.layers_ahead, budget_bytes)
+    return LookAhead(own, before, np.zeros(2 * experts, dtype=GUESS), strategy.layers_ahead, strategy.budget_bytes)
 
 
 def _one_batch(entries: IntArray) -> tuple[IntArray, IntArray]:
@@ -213,6 +213,15 @@ def gate_scores(logits: NDArray[np.float32], stock: NDArray[np.int32], renormali
     return np.asarray(weights / chosen.sum(axis=-1, keepdims=True))
 
 
+@contextmanager
+def _faults_of_key(eviction: Eviction) -> Iterator[None]:
+    """Turn what compiled code of a user may raise into one line."""
+    try:
+        yield
+    except (ArithmeticError, ValueError) as error:
+        raise UserError(f"{type(eviction).__name__}.key failed: {type(error).__name__}: {error}") from None
+
+
 def _order(state: SliceState, eviction: Eviction) -> tuple[Order, object]:
     """Return the strategy as the batch loop wants it: compiled where it can be, else left to Python."""
     outside, cls = Outside(0), type(eviction)
@@ -223,7 +232,8 @@ def _order(state: SliceState, eviction: Eviction) -> tuple[Order, object]:
     order = order_of(state, eviction)
     compiled = outside if isinstance(order, Queues) else rule(eviction, "key", "tie")  # queues ask for no key
     try:
-        rebuild_order(order, compiled, state)
+        with _faults_of_key(eviction):
+            rebuild_order(order, compiled, state)
     except NumbaError:
         return outside, outside
     return order, compiled

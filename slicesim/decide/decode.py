@@ -63,44 +63,43 @@ SLOT = np.dtype(
     align=True,
 )
 
-# ruff: noqa: ANN001, ANN202, ARG001
 # What follows is compiled, and allocates nothing. slices, caches, clock: of SliceState; slots: SLOT records [top_k].
 
 
-def select(self, logits, slices, base, slots, spread, strength, chosen):  # type: ignore[no-untyped-def]
+def select(self, logits, slices, base, slots, spread, strength, chosen):
     """Mark the experts that the routing strategy chooses."""
 
 
 @overload(select)
-def _select(self, logits, slices, base, slots, spread, strength, chosen):  # type: ignore[no-untyped-def]
+def _select(self, logits, slices, base, slots, spread, strength, chosen):
     own = self.instance_class.compiled_select
     return lambda self, logits, slices, base, slots, spread, strength, chosen: own(
         self, logits, slices, base, slots, spread, strength, chosen
     )
 
 
-def guess(self, tokens, token, layer, before, points):  # type: ignore[no-untyped-def]
-    """Give points to the slices that the prefetch strategy would read ahead."""
+def guess(self, tokens, token, layer, before, guesses):
+    """Enter the slices that the prefetch strategy would read ahead; return how many."""
 
 
 @overload(guess)
-def _guess(self, tokens, token, layer, before, points):  # type: ignore[no-untyped-def]
+def _guess(self, tokens, token, layer, before, guesses):
     own = self.instance_class.compiled_guess
-    return lambda self, tokens, token, layer, before, points: own(self, tokens, token, layer, before, points)
+    return lambda self, tokens, token, layer, before, guesses: own(self, tokens, token, layer, before, guesses)
 
 
 @jit
-def serve(  # type: ignore[no-untyped-def]  # noqa: PLR0913
+def serve(
     first, tokens, fetches_lsb, slices, caches, clock, order, rule, routing, spreads, book, window, future, slots,
-    chosen, prefetch, before, points, depth, budget_bytes, out,
+    chosen, prefetch, before, guesses, depth, budget_bytes, out,
 ):  # fmt: skip
     """Serve batches from number ``first`` on; return the next one's number.
 
     tokens: Tokens; order, rule: who leaves, by which strategy; routing: rule of the routing strategy; spreads: SPREAD
     [layers]; book, window: of the Ledger; future: Future; chosen: bool [experts], scratch; prefetch: rule of the
-    prefetch strategy; before: SLOT [layers, top_k] of the last token; points: [experts, 2], scratch; depth: layers
-    looked ahead; budget_bytes: of prefetches in a batch; out: DecodeDemand. routing, future and prefetch are None
-    where the policy does without: the code for them is left out.
+    prefetch strategy; before: SLOT [layers, top_k] of the last token; guesses: GUESS records [2 * experts], scratch;
+    depth: layers looked ahead; budget_bytes: of prefetches in a batch; out: DecodeDemand. routing, future and prefetch
+    are None where the policy does without: the code for them is left out.
     It stops early where Python must make room: the batch before the returned one has overfilled the cache.
     """
     count, layers, top_k = tokens.ids.shape
@@ -127,7 +126,7 @@ def serve(  # type: ignore[no-untyped-def]  # noqa: PLR0913
             _deny(slots, tokens, token, layer, slices, base, book)
         if future is not None:
             advance(future, slices)
-        begun = now = clock[0]
+        begun = now = clock[1] = clock[0]
         cache, added = slices[base].group, 0
         for index in range(top_k):
             slot = slots[index]
@@ -154,8 +153,8 @@ def serve(  # type: ignore[no-untyped-def]  # noqa: PLR0913
         if prefetch is not None:
             last = min(layer + depth, layers - 1)
             _read_ahead(
-                prefetch, tokens, token, layer, last, before, points, slices, caches, clock, order, begun,
-                budget_bytes, out.prefetched[token, layer],
+                prefetch, tokens, token, layer, last, before, guesses, slices, caches, clock, order, begun,
+                _requested_bytes(slots, slices, base), budget_bytes, out.prefetched[token, layer],
             )  # fmt: skip
             for index in range(top_k):
                 before[layer, index] = slots[index]
@@ -186,38 +185,43 @@ def serve(  # type: ignore[no-untyped-def]  # noqa: PLR0913
 
 
 @jit
-def _read_ahead(  # type: ignore[no-untyped-def]  # noqa: PLR0913
-    prefetch, tokens, token, layer, last, before, points, slices, caches, clock, order, begun, budget_bytes, out
-):
+def _read_ahead(
+    prefetch, tokens, token, layer, last, before, guesses, slices, caches, clock, order, begun, requested_bytes,
+    budget_bytes, out,
+):  # fmt: skip
     """Insert the best-guessed missing slices of the coming layers, as far as budget and unprotected room allow."""
-    count, left = 0, budget_bytes
-    experts = len(points)
+    count, left, kept_ahead = 0, budget_bytes, 0
+    layer_slices = len(guesses)
+    own = slices[layer_slices * layer].group
     for target in range(layer + 1, last + 1):
-        base = 2 * experts * target
+        base = layer_slices * target
         cache = slices[base].group
-        room = caches[cache].capacity_bytes - _bytes_since(slices, 2 * experts * layer, base, cache, begun)
-        points[:, :] = 0.0
-        guess(prefetch, tokens, token, target, before, points)
-        while count < len(out):
+        if cache != own:
+            requested_bytes, kept_ahead = 0, 0  # a cache for each layer
+        room = caches[cache].capacity_bytes - requested_bytes - kept_ahead
+        least = min(slices[base].size_bytes, slices[base + 1].size_bytes or slices[base].size_bytes)
+        guessed = guess(prefetch, tokens, token, target, before, guesses)
+        while count < len(out) and least <= left:
             best, best_points = -1, 0.0
-            for expert in range(experts):
-                for kind in range(2):  # an LSB follows its MSB
-                    if points[expert, kind] > best_points and (kind == 0 or slices[base + 2 * expert].resident):
-                        best, best_points = 2 * expert + kind, points[expert, kind]
+            for place in range(guessed):
+                if guesses[place].points > best_points:
+                    number = guesses[place].slice
+                    if number % 2 == MSB or slices[base + number - 1].resident:  # an LSB follows its MSB
+                        best, best_points = place, guesses[place].points
             if best < 0:
                 break
-            points[best // 2, best % 2] = 0.0
-            entry = base + best
+            guesses[best].points = 0.0
+            entry = base + guesses[best].slice
             size = slices[entry].size_bytes
             kept = size
-            if best % 2 == LSB and slices[entry - 1].last_use <= begun:  # its MSB is to stay with it
+            if slices[entry].kind == LSB and slices[entry - 1].last_use <= begun:  # its MSB is to stay with it
                 kept += slices[entry - 1].size_bytes
             if slices[entry].resident or size == 0 or size > left or kept > room:
                 continue
-            left, room = left - size, room - kept
+            left, room, kept_ahead = left - size, room - kept, kept_ahead + kept
             insert(slices, caches, clock, entry)
             slices[entry].ahead = True
-            for read in range(entry, base + 2 * (best // 2) - 1, -1):
+            for read in range(entry, entry - slices[entry].kind - 1, -1):
                 clock[0] += 1
                 slices[read].last_use = clock[0]
                 stamped(order, slices, cache, slices[read].kind, read, clock[0])
@@ -226,17 +230,19 @@ def _read_ahead(  # type: ignore[no-untyped-def]  # noqa: PLR0913
 
 
 @jit
-def _bytes_since(slices, first, stop, cache, begun):  # type: ignore[no-untyped-def]
-    """Bytes of one cache's slices, among some, that the batch in hand has stamped."""
+def _requested_bytes(slots, slices, base):
+    """Bytes of the slices that a batch has stamped."""
     total = 0
-    for entry in range(first, stop):
-        if slices[entry].last_use > begun and slices[entry].group == cache and slices[entry].resident:
-            total += slices[entry].size_bytes
+    for slot in slots:
+        if not slot.outcome & DROPPED:
+            entry = base + 2 * slot.expert
+            lsb = slot.outcome & (LSB_HIT | LSB_FETCHED) != 0
+            total += slices[entry].size_bytes + (slices[entry + 1].size_bytes if lsb else 0)
     return total
 
 
 @jit
-def _all_bytes(caches):  # type: ignore[no-untyped-def]
+def _all_bytes(caches):
     total = 0
     for cache in caches:
         total += cache.used_bytes
@@ -244,7 +250,7 @@ def _all_bytes(caches):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _stock(slots, ids, scores, critical):  # type: ignore[no-untyped-def]
+def _stock(slots, ids, scores, critical):
     """Sort the stock experts by falling score; equal scores keep slot order. A place is counted: no branch to guess."""
     for index in range(len(slots)):
         place = 0
@@ -261,7 +267,7 @@ def _stock(slots, ids, scores, critical):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _spread(logits):  # type: ignore[no-untyped-def]
+def _spread(logits):
     low = high = np.float64(logits[0])
     for logit in logits:
         low, high = min(low, np.float64(logit)), max(high, np.float64(logit))
@@ -269,7 +275,7 @@ def _spread(logits):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _reroute(slots, tokens, token, layer, chosen):  # type: ignore[no-untyped-def]
+def _reroute(slots, tokens, token, layer, chosen):
     """Newcomers take the slots of the originals that they replace, best with best; leaves ``chosen`` all false."""
     left = 0
     for slot in slots:
@@ -299,12 +305,12 @@ def _reroute(slots, tokens, token, layer, chosen):  # type: ignore[no-untyped-de
 
 
 @jit
-def _goes_before(a, b):  # type: ignore[no-untyped-def]
+def _goes_before(a, b):
     return a.gate > b.gate or (a.gate == b.gate and a.outcome < b.outcome)
 
 
 @jit
-def _swap(slots, place):  # type: ignore[no-untyped-def]
+def _swap(slots, place):
     a, b = slots[place - 1], slots[place]
     a.gate, b.gate = b.gate, a.gate
     a.original, b.original = b.original, a.original
@@ -314,7 +320,7 @@ def _swap(slots, place):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _look_up(slots, slices, base, fetches_lsb):  # type: ignore[no-untyped-def]
+def _look_up(slots, slices, base, fetches_lsb):
     """Judge every request against what is resident now, before anything moves."""
     for slot in slots:
         entry = base + 2 * slot.expert
@@ -328,12 +334,12 @@ def _look_up(slots, slices, base, fetches_lsb):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _hit(slices, entry, hit, ahead):  # type: ignore[no-untyped-def]
+def _hit(slices, entry, hit, ahead):
     return hit | ahead if slices[entry].ahead else hit
 
 
 @jit
-def count_lookups(slots):  # type: ignore[no-untyped-def]
+def count_lookups(slots):
     """Return (misses, look-ups) of a batch's slices; denied requests are no look-ups."""
     misses = hits = 0
     for slot in slots:
@@ -344,7 +350,7 @@ def count_lookups(slots):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _deny(slots, tokens, token, layer, slices, base, book):  # type: ignore[no-untyped-def]
+def _deny(slots, tokens, token, layer, slices, base, book):
     """Deny requests until the budget holds: lowest-gate LSBs first, then lowest-gate missing experts."""
     misses, lookups = count_lookups(slots)
     if book.denies_lsb:
@@ -366,7 +372,7 @@ def _deny(slots, tokens, token, layer, slices, base, book):  # type: ignore[no-u
 
 
 @jit
-def _replace(slots, index, tokens, token, layer, slices, base):  # type: ignore[no-untyped-def]
+def _replace(slots, index, tokens, token, layer, slices, base):
     """Put the best-scored resident expert in the slot, or drop the slot's expert."""
     slot = slots[index]
     kept = slot.outcome & (LSB_REQUESTED | LSB_DENIED | REROUTED)
@@ -390,7 +396,7 @@ def _replace(slots, index, tokens, token, layer, slices, base):  # type: ignore[
 
 
 @jit
-def _holds(slots, expert):  # type: ignore[no-untyped-def]
+def _holds(slots, expert):
     for slot in slots:
         if slot.expert == expert:
             return True

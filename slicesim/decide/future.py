@@ -44,7 +44,7 @@ class Future(NamedTuple):
 
 
 @jit
-def advance(future, slices):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def advance(future, slices):
     """Enter the next uses of the batch in hand, and go to the following batch. slices: SLICE records."""
     number = future.batch[0]
     for index in range(future.offsets[number], future.offsets[number + 1]):

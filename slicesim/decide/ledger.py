@@ -58,24 +58,23 @@ class Ledger(NamedTuple):
         return bool(self.book["denies_msb"][0])
 
 
-# ruff: noqa: ANN001, ANN202
 # What follows is compiled; ``book`` is the record itself.
 
 
 @jit
-def active(book):  # type: ignore[no-untyped-def]
+def active(book):
     """Whether the constraint counts and acts at this decode step."""
     return book.acts and book.step >= book.start_step
 
 
 @jit
-def allows(book, misses, lookups):  # type: ignore[no-untyped-def]
+def allows(book, misses, lookups):
     """Whether a batch with so many new misses and look-ups keeps the target."""
     return book.misses + misses <= book.target * (book.lookups + lookups)
 
 
 @jit
-def end_token(book, window):  # type: ignore[no-untyped-def]
+def end_token(book, window):
     """Let the controller correct its strength over its window, and go to the next decode step."""
     size = len(window)
     if size > 0 and active(book):

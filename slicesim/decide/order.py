@@ -87,52 +87,51 @@ def rebuild_order(order: Order, rule: object, state: SliceState) -> None:
     _rebuild(order, rule, state.slices, state.clock[0], by_use)
 
 
-# ruff: noqa: ANN001, ANN202, ARG001
 # What follows is compiled. ``slices`` and ``caches`` are those of SliceState, ``now`` is its clock.
 
 
-def key_of(self, entry, now):  # type: ignore[no-untyped-def]
+def key_of(self, entry, now):
     """Return the strategy's key of a slice."""
 
 
-def tie_of(self, entry):  # type: ignore[no-untyped-def]
+def tie_of(self, entry):
     """Return the strategy's tie-breaker of a slice."""
 
 
 @overload(key_of)
-def _key_of(self, entry, now):  # type: ignore[no-untyped-def]
+def _key_of(self, entry, now):
     key = self.instance_class.compiled_key
     return lambda self, entry, now: key(self, entry, now)
 
 
 @overload(tie_of)
-def _tie_of(self, entry):  # type: ignore[no-untyped-def]
+def _tie_of(self, entry):
     tie = self.instance_class.compiled_tie
     return lambda self, entry: tie(self, entry)
 
 
-def rebuild(order, rule, slices, now, entries):  # type: ignore[no-untyped-def]
+def rebuild(order, rule, slices, now, entries):
     """Forget all, and take in ``entries``, which are given in order of use."""
 
 
-def stamped(order, slices, cache, kind, entry, stamp):  # type: ignore[no-untyped-def]
+def stamped(order, slices, cache, kind, entry, stamp):
     """Heed that a slice of this kind and cache has just been stamped."""
 
 
-def looked_up(order, slices, entry, fetched, stamp, gate):  # type: ignore[no-untyped-def]
+def looked_up(order, slices, entry, fetched, stamp, gate):
     """Keep the statistics of a look-up, where strategies may ask for them."""
 
 
-def settle(order, rule, slices, now, entry):  # type: ignore[no-untyped-def]
+def settle(order, rule, slices, now, entry):
     """Give a slice that has been stamped its new place, when room has been made."""
 
 
-def make_room(order, rule, slices, caches, now, cache, begun):  # type: ignore[no-untyped-def]
+def make_room(order, rule, slices, caches, now, cache, begun):
     """Evict from one cache until its bytes fit, sparing slices stamped after ``begun``; False: left to Python."""
 
 
 @jit
-def _rebuild(order, rule, slices, now, entries):  # type: ignore[no-untyped-def]
+def _rebuild(order, rule, slices, now, entries):
     rebuild(order, rule, slices, now, entries)
 
 
@@ -140,12 +139,12 @@ def _rebuild(order, rule, slices, now, entries):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _is_stale(use, slices):  # type: ignore[no-untyped-def]
+def _is_stale(use, slices):
     return (slices[use.entry].last_use != use.stamp) | (not slices[use.entry].resident)
 
 
 @jit
-def _tidy_up(log, ends, slices):  # type: ignore[no-untyped-def]
+def _tidy_up(log, ends, slices):
     """Move the uses that count to the front of a log."""
     kept = 0
     for place in range(ends[0], ends[1]):
@@ -155,7 +154,7 @@ def _tidy_up(log, ends, slices):  # type: ignore[no-untyped-def]
     ends[0], ends[1] = 0, kept
 
 
-def _queues_stamped(order, slices, cache, kind, entry, stamp):  # type: ignore[no-untyped-def]
+def _queues_stamped(order, slices, cache, kind, entry, stamp):
     number = order.queues * cache + order.queue[kind]
     if order.ends[number, 1] == order.log.shape[1]:
         _tidy_up(order.log[number], order.ends[number], slices)
@@ -164,13 +163,13 @@ def _queues_stamped(order, slices, cache, kind, entry, stamp):  # type: ignore[n
     order.ends[number, 1] = place + 1
 
 
-def _queues_rebuild(order, rule, slices, now, entries):  # type: ignore[no-untyped-def]
+def _queues_rebuild(order, rule, slices, now, entries):
     order.ends[:, :] = 0
     for entry in entries:
         stamped(order, slices, slices[entry].group, slices[entry].kind, entry, slices[entry].last_use)
 
 
-def _queues_make_room(order, rule, slices, caches, now, cache, begun):  # type: ignore[no-untyped-def]
+def _queues_make_room(order, rule, slices, caches, now, cache, begun):
     capacity = caches[cache].capacity_bytes
     for number in range(order.queues * cache, order.queues * (cache + 1)):
         place, stop = order.ends[number, 0], order.ends[number, 1]
@@ -189,7 +188,7 @@ def _queues_make_room(order, rule, slices, caches, now, cache, begun):  # type: 
 
 
 @jit
-def _ask(rank, rule, entry, now):  # type: ignore[no-untyped-def]
+def _ask(rank, rule, entry, now):
     """Enter the key and tie of a slice."""
     key = float(key_of(rule, entry, now))
     if key != key:
@@ -198,12 +197,12 @@ def _ask(rank, rule, entry, now):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _leaves_before(a, b):  # type: ignore[no-untyped-def]
+def _leaves_before(a, b):
     return (a.key < b.key) | ((a.key == b.key) & ((a.tie < b.tie) | ((a.tie == b.tie) & (a.entry < b.entry))))
 
 
 @jit
-def _climb(nodes, node):  # type: ignore[no-untyped-def]
+def _climb(nodes, node):
     """Decide anew every match above a leaf."""
     while node > 1:
         node //= 2
@@ -215,12 +214,12 @@ def _climb(nodes, node):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _open(nodes, node):  # type: ignore[no-untyped-def]
+def _open(nodes, node):
     nodes[node].key, nodes[node].tie, nodes[node].entry = np.inf, OPEN, OPEN
     _climb(nodes, node)
 
 
-def _tournament_rebuild(order, rule, slices, now, entries):  # type: ignore[no-untyped-def]
+def _tournament_rebuild(order, rule, slices, now, entries):
     for cache in range(len(order.start)):
         for node in order.nodes[cache]:
             node.key, node.tie, node.entry = np.inf, OPEN, OPEN
@@ -229,7 +228,7 @@ def _tournament_rebuild(order, rule, slices, now, entries):  # type: ignore[no-u
 
 
 @jit
-def _take(order, rule, slices, now, entry):  # type: ignore[no-untyped-def]
+def _take(order, rule, slices, now, entry):
     cache = slices[entry].group
     nodes = order.nodes[cache]
     leaf = len(nodes) // 2 + entry - order.start[cache]
@@ -237,11 +236,11 @@ def _take(order, rule, slices, now, entry):  # type: ignore[no-untyped-def]
     _climb(nodes, leaf)
 
 
-def _tournament_settle(order, rule, slices, now, entry):  # type: ignore[no-untyped-def]
+def _tournament_settle(order, rule, slices, now, entry):
     _take(order, rule, slices, now, entry)
 
 
-def _tournament_make_room(order, rule, slices, caches, now, cache, begun):  # type: ignore[no-untyped-def]
+def _tournament_make_room(order, rule, slices, caches, now, cache, begun):
     nodes = order.nodes[cache]
     first_leaf = len(nodes) // 2 - order.start[cache]
     while caches[cache].used_bytes > caches[cache].capacity_bytes and nodes[1].entry != OPEN:
@@ -259,27 +258,27 @@ def _tournament_make_room(order, rule, slices, caches, now, cache, begun):  # ty
 # ---------------------------------------------------------------- scan
 
 
-def _nothing_to_rebuild(order, rule, slices, now, entries):  # type: ignore[no-untyped-def]
+def _nothing_to_rebuild(order, rule, slices, now, entries):
     pass
 
 
-def _nothing_to_heed(order, slices, cache, kind, entry, stamp):  # type: ignore[no-untyped-def]
+def _nothing_to_heed(order, slices, cache, kind, entry, stamp):
     pass
 
 
-def _count(order, slices, entry, fetched, stamp, gate):  # type: ignore[no-untyped-def]
+def _count(order, slices, entry, fetched, stamp, gate):
     count(slices, entry, fetched, stamp, gate)
 
 
-def _nobody_asks(order, slices, entry, fetched, stamp, gate):  # type: ignore[no-untyped-def]
+def _nobody_asks(order, slices, entry, fetched, stamp, gate):
     pass
 
 
-def _nothing_to_settle(order, rule, slices, now, entry):  # type: ignore[no-untyped-def]
+def _nothing_to_settle(order, rule, slices, now, entry):
     pass
 
 
-def _scan_make_room(order, rule, slices, caches, now, cache, begun):  # type: ignore[no-untyped-def]
+def _scan_make_room(order, rule, slices, caches, now, cache, begun):
     ranks, count = order.ranks, 0
     for entry in range(len(slices)):
         if slices[entry].resident and slices[entry].group == cache and slices[entry].last_use <= begun:
@@ -299,7 +298,7 @@ def _scan_make_room(order, rule, slices, caches, now, cache, begun):  # type: ig
 # ---------------------------------------------------------------- outside
 
 
-def _outside_make_room(order, rule, slices, caches, now, cache, begun):  # type: ignore[no-untyped-def]
+def _outside_make_room(order, rule, slices, caches, now, cache, begun):
     return False
 
 
@@ -311,9 +310,7 @@ def _choose(**implementations: Any) -> Callable[[Any], Any]:
 _REBUILD = _choose(
     Queues=_queues_rebuild, Tournament=_tournament_rebuild, Scan=_nothing_to_rebuild, Outside=_nothing_to_rebuild
 )
-_STAMPED = _choose(
-    Queues=_queues_stamped, Tournament=_nothing_to_heed, Scan=_nothing_to_heed, Outside=_nothing_to_heed
-)
+_STAMPED = _choose(Queues=_queues_stamped, Tournament=_nothing_to_heed, Scan=_nothing_to_heed, Outside=_nothing_to_heed)
 _LOOKED_UP = _choose(Queues=_nobody_asks, Tournament=_count, Scan=_count, Outside=_count)
 _SETTLE = _choose(
     Queues=_nothing_to_settle, Tournament=_tournament_settle, Scan=_nothing_to_settle, Outside=_nothing_to_settle

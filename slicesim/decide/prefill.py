@@ -129,7 +129,9 @@ def _stream_layer(state: SliceState, prompt: PromptCounts, layer: int, lsb_wante
     msb = 2 * (state.experts * layer + experts)
     wants = lsb_wanted[experts]
     outcome = np.where(state.resident[msb], MSB_HIT, MSB_FETCHED)
-    outcome |= np.where(wants, np.where(state.resident[msb + 1], LSB_REQUESTED | LSB_HIT, LSB_REQUESTED | LSB_FETCHED), 0)
+    outcome |= np.where(
+        wants, np.where(state.resident[msb + 1], LSB_REQUESTED | LSB_HIT, LSB_REQUESTED | LSB_FETCHED), 0
+    )
     entries = np.stack((msb + 1, msb), axis=1)
     wanted = np.stack((wants, np.ones_like(wants)), axis=1)
     gates = np.repeat(prompt.gate_mass[layer, experts], wanted.sum(axis=1))

@@ -177,6 +177,12 @@ def _check(policy: Policy, scenario: Scenario, has_logits: bool) -> None:
         raise scenario.error(
             "policy", "constraint", "name", message="bias steers cache-prior: it needs routing cache-prior (and logits)"
         )
+    overlap = scenario.settings.schedule.overlap
+    if policy.prefetch.layers_ahead and overlap != "prefetch":
+        raise scenario.error(
+            "policy", "prefetch", "name",
+            message=f"{_label(policy.prefetch)} reads ahead, which needs schedule.overlap=prefetch (it is {overlap})",
+        )  # fmt: skip
     if policy.eviction.needs_future and (policy.routing.reroutes or isinstance(policy.constraint, constraint.Budget)):
         raise scenario.error(
             "policy", "eviction", "name",

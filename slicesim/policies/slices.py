@@ -53,13 +53,15 @@ class SliceState:
 
     Fields, each also a column of this object. Fixed: ``size_bytes``, ``number`` (the entry itself), ``layer``,
     ``kind``, ``group`` (the cache that holds it: one, or one per layer).
-    Changing: ``resident``; ``ahead`` (read ahead of its request, and not looked up since); ``last_use`` and ``inserted`` (stamps that rise with every look-up, -1 for never);
-    ``count`` (look-ups ever) and ``count_since_insert``; ``gate_mass`` (sum of gate scores looked up with).
+    Changing: ``resident``; ``ahead`` (read ahead of its request, and not looked up since); ``last_use`` and
+    ``inserted`` (stamps that rise with every look-up, -1 for never); ``count`` (look-ups ever) and
+    ``count_since_insert``; ``gate_mass`` (sum of gate scores looked up with). Counts, gate mass and ``inserted`` are
+    kept in decode only where the eviction strategy may read them.
     Of the running request's prompt: ``prompt_count`` (selections of an MSB, critical selections of an LSB) and
     ``prompt_score`` (sum of gate scores). Offline, where a strategy asks for them: ``next_use`` (batch number of
     the next request) and ``total_count`` (requests in the whole trace). ``priority`` is drawn anew, uniformly,
     for every prefill.
-    ``clock`` holds one number, the last stamp; ``caches`` one record for each cache.
+    ``clock`` holds the last stamp, and the one when the batch in hand began; ``caches`` one record for each cache.
     """
 
     experts: int
@@ -81,7 +83,7 @@ class SliceState:
         slices["next_use"] = NEVER
         caches = np.zeros(layers if per_layer else 1, dtype=CACHE)
         caches["capacity_bytes"] = capacity_bytes
-        return cls(experts, slices, caches, np.zeros(1, dtype=np.int64))
+        return cls(experts, slices, caches, np.zeros(2, dtype=np.int64))
 
     def __getattr__(self, name: str) -> NDArray[Any]:
         """Return a field of all slices as a column."""

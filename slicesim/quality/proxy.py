@@ -61,7 +61,7 @@ def _decode(demand: DecodeDemand, whole_is_high: bool) -> tuple[FloatArray, ...]
 
 
 @jit
-def _add_up(outcome, gate, whole_is_high, masses):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _add_up(outcome, gate, whole_is_high, masses):
     """Sum gates by step: all, high, low, replaced, dropped."""
     for step in range(len(outcome)):
         for layer in range(outcome.shape[1]):

@@ -18,28 +18,30 @@ COLOURS = {
     "flash": "#D55E00", "dram": "#0072B2", "sram": "#009E73", "npu": "#CC79A7", "background": "#999999",
     "hit": "#0072B2", "low": "#56B4E9", "miss": "#D55E00", "denied": "#E69F00",
 }  # fmt: skip
-#: Columns of the rows that are drawn.
+#: Columns of the rows that are drawn, over at most so many bins of tokens.
 DRAWN = (
-    "phase", "dram_stall_ps", "npu_ps", "flash_stall_ps", "msb_hits", "lsb_hits", "msb_misses", "lsb_misses",
+    "dram_stall_ps", "npu_ps", "flash_stall_ps", "msb_hits", "lsb_hits", "msb_misses", "lsb_misses",
     "degraded", "substituted", "dropped", "total_mass", "high_mass", "low_mass", "substituted_mass", "dropped_mass",
 )  # fmt: skip
+BINS = 120
 TIERS = ("flash", "dram", "sram", "npu", "background")
 
 
-def overview(summary: dict[str, Any], tokens: pd.DataFrame, path: Path) -> None:
-    """Draw latency, energy, look-ups and quality of a run into one PNG."""
+def overview(summary: dict[str, Any], sums: pd.DataFrame, width: int, path: Path) -> None:
+    """Draw latency, energy, look-ups and quality of a run into a PNG. sums: DRAWN over ``width`` decode tokens each."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    decode = tokens[tokens["phase"] == "decode"]
+    tokens = summary["decode"]["tokens"]
+    mean = sums.div(np.minimum(width, tokens - width * sums.index), axis=0)
     with plt.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         figure, axes = plt.subplots(2, 2, figsize=(11, 7), layout="constrained")
-        _latency(axes[0][0], decode)
+        _latency(axes[0][0], mean, width)
         _energy(axes[0][1], summary)
-        _lookups(axes[1][0], decode)
-        _quality(axes[1][1], decode)
+        _lookups(axes[1][0], mean, width)
+        _quality(axes[1][1], sums, width)
         figure.suptitle(_title(summary), fontsize=11)
         if summary["trace"]["synthetic"]:
             figure.text(
@@ -54,12 +56,6 @@ def _title(summary: dict[str, Any]) -> str:
     trace = summary["trace"]
     kind = "synthetic trace" if trace["synthetic"] else "trace"
     return f"{title(summary)}\n{kind}: {trace['path']}"
-
-
-def _bins(decode: pd.DataFrame, most: int = 120) -> tuple[np.ndarray[Any, Any], int]:
-    """Group tokens so that at most ``most`` points are drawn; returns the bin of each token and its width."""
-    width = max(1, -(-len(decode) // most))
-    return np.arange(len(decode)) // width, width
 
 
 def _stack(axis: Axes, frame: pd.DataFrame, width: int, colours: list[str]) -> None:
@@ -80,9 +76,8 @@ def _legend(axis: Axes) -> None:
     )  # fmt: skip
 
 
-def _latency(axis: Axes, decode: pd.DataFrame) -> None:
-    group, width = _bins(decode)
-    parts = decode[["dram_stall_ps", "npu_ps", "flash_stall_ps"]].groupby(group).mean() / 1e9
+def _latency(axis: Axes, mean: pd.DataFrame, width: int) -> None:
+    parts = mean[["dram_stall_ps", "npu_ps", "flash_stall_ps"]] / 1e9
     parts.columns = ["DRAM", "NPU compute", "waiting for flash"]
     _stack(axis, parts, width, [COLOURS["dram"], COLOURS["npu"], COLOURS["flash"]])
     axis.set_ylabel("latency per token (ms)")
@@ -100,13 +95,9 @@ def _energy(axis: Axes, summary: dict[str, Any]) -> None:
     axis.set_title(f"Energy: {total:.1f} mJ per token, {total - non_expert:.1f} without non-expert traffic")
 
 
-def _lookups(axis: Axes, decode: pd.DataFrame) -> None:
-    group, width = _bins(decode)
-    per_token = decode.groupby(group)[
-        ["msb_hits", "lsb_hits", "msb_misses", "lsb_misses", "degraded", "substituted", "dropped"]
-    ].mean()
-    per_token["denied"] = per_token[["degraded", "substituted", "dropped"]].sum(axis=1)
-    shown = per_token[["msb_hits", "lsb_hits", "msb_misses", "lsb_misses", "denied"]]
+def _lookups(axis: Axes, mean: pd.DataFrame, width: int) -> None:
+    denied = mean[["degraded", "substituted", "dropped"]].sum(axis=1)
+    shown = mean[["msb_hits", "lsb_hits", "msb_misses", "lsb_misses"]].assign(denied=denied)
     shown.columns = ["MSB hit", "LSB hit", "MSB miss", "LSB miss", "denied"]
     colours = [COLOURS["hit"], COLOURS["low"], COLOURS["miss"], "#F0A070", COLOURS["denied"]]
     _stack(axis, shown, width, colours)
@@ -115,11 +106,9 @@ def _lookups(axis: Axes, decode: pd.DataFrame) -> None:
     _legend(axis)
 
 
-def _quality(axis: Axes, decode: pd.DataFrame) -> None:
-    group, width = _bins(decode)
+def _quality(axis: Axes, mass: pd.DataFrame, width: int) -> None:
     names = {"high_mass": "high precision", "low_mass": "low precision", "substituted_mass": "substituted",
              "dropped_mass": "dropped"}  # fmt: skip
-    mass = decode[["total_mass", *names]].groupby(group).sum()
     share = mass[list(names)].div(mass["total_mass"].where(mass["total_mass"] > 0), axis=0).fillna(0.0)
     share.columns = list(names.values())
     colours = [COLOURS["hit"], COLOURS["low"], COLOURS["denied"], COLOURS["miss"]]

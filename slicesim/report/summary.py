@@ -67,6 +67,10 @@ def _phase(totals: PhaseTotals, tokens: int) -> dict[str, Any]:
         "misses": misses,
         "denied": {name: whole(name) for name in ("degraded", "substituted", "dropped")},
         "rerouted": whole("rerouted"),
+        "prefetched": {
+            "slices": whole("prefetched"),
+            "used": whole("msb_ahead_hits") + whole("lsb_ahead_hits"),
+        },
         "miss_rate": {
             "slices": _share(misses["msb"] + misses["lsb"], sum(misses.values()) + sum(hits.values())),
             "msb": _share(misses["msb"], misses["msb"] + hits["msb"]),

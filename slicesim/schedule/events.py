@@ -1,12 +1,13 @@
 """The fast engine's third mode, ``prefetch``: an event loop in compiled code, since servers may be busy at any time.
 
 The NPU goes through its operations one by one; between two of its steps the servers of flash and DRAM are taken from
-one completion to the next. Requests wait in heaps by (priority, arrival, number); a read that is in demand all of a
-sudden is entered once more with its new priority, and its old place is skipped.
+one completion to the next. Requests wait in one queue for each priority, by (arrival, number); a read that is in demand
+all of a sudden is entered in the queue of demands, and its old place is passed over.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,7 +45,7 @@ READ = np.dtype(
 LANE = np.dtype([("read", np.int64), ("until", np.int64)])
 
 #: The rest: clock; what the pipe and the DRAM do, and until when; since when the NPU waits for the DRAM, and for how
-#: long it wants it; how many reads wait in the two heaps.
+#: long it wants it.
 STATE = np.dtype(
     [
         ("now", np.int64),
@@ -54,23 +55,29 @@ STATE = np.dtype(
         ("dram_until", np.int64),
         ("npu_since", np.int64),
         ("npu_ps", np.int64),
-        ("for_lane", np.int64),
-        ("for_dram", np.int64),
     ]
 )
 
 TIMES = ("lane", "start", "pipe", "end", "write", "usable")
 
 
+#: Who is waited for.
+FOR_LANE, FOR_DRAM = 0, 1
+
+
 class Servers(NamedTuple):
-    """Flash and DRAM. reads: READ records of reads under way and of the plan in hand; lanes: LANE; state: one STATE;
-    for_lane, for_dram: heaps [2 x reads] of places in ``reads``, with their priority at entry."""
+    """Flash and DRAM.
+
+    reads: READ records of reads under way and of the plan in hand; lanes: LANE; state: one STATE; queues: int64 [lane
+    or DRAM, priority, reads], places in ``reads``; ends: int64 [lane or DRAM, priority, 2], where each queue begins
+    and ends.
+    """
 
     reads: Any
     lanes: Any
     state: Any
-    for_lane: Any
-    for_dram: Any
+    queues: Any
+    ends: Any
 
 
 class Durations(NamedTuple):
@@ -80,10 +87,6 @@ class Durations(NamedTuple):
     pipe_ps: Any
     lane_ps: Any
     write_ps: Any
-
-
-#: An entry of a heap.
-WAITING = np.dtype([("priority", np.int64), ("arrival", np.int64), ("read", np.int64)])
 
 
 class EventEngine:
@@ -102,19 +105,21 @@ class EventEngine:
     def run(self, plan: Plan) -> Timeline:
         """Run a plan's steps to their end. Raises OverflowError where that could be past 2^63 ps."""
         work, ops = plan.workload, plan.ops
-        timeline = Timeline.empty(plan)
         require_time_left(int(self.state["now"][0]), plan)
         self.durations = Durations(plan.reads.latency_ps, plan.reads.pipe_ps, plan.reads.lane_ps, plan.reads.write_ps)
         if not len(self.lanes):
             self.lanes = np.zeros(plan.reads.lanes, dtype=LANE)
             self.lanes["read"], self.lanes["until"] = NOTHING, NEVER
         under_way = len(self.reads)
-        own = np.zeros(len(work.read_kind), dtype=READ)
+        reads = np.zeros(under_way + len(work.read_kind), dtype=READ)
+        reads[:under_way] = self.reads
+        own = reads[under_way:]
         own["kind"], own["waiting"], own["priority"] = work.read_kind, work.read_op, work.read_priority
-        servers = self._servers(np.concatenate((self.reads, own)))
+        timeline = replace(Timeline.empty(plan), **{f"read_{name}": own[name] for name in TIMES})
+        servers = self._servers(reads)
         numbers = np.concatenate((self.numbers, work.first_read + np.arange(len(own))))
         place = np.searchsorted(numbers, work.claim_read)
-        there = np.isin(work.claim_read, numbers)  # others have long been usable
+        there = np.append(numbers, NOTHING)[place] == work.claim_read  # others have long been usable
         claimed = np.where(there, place, NOTHING)
         _run(
             servers, self.durations, under_way, work.step_batch, work.batch_op, work.batch_read, work.batch_claim,
@@ -122,8 +127,7 @@ class EventEngine:
             np.zeros(len(work.op_kind), dtype=np.int64), timeline.step_start, timeline.step_end, timeline.op_request,
             timeline.op_grant, timeline.op_end,
         )  # fmt: skip
-        self._write(timeline, servers.reads[under_way:])
-        self._hand_on(servers.reads, numbers, timeline)
+        self._hand_on(reads, numbers, timeline)
         return timeline
 
     def finish(self) -> None:
@@ -134,18 +138,19 @@ class EventEngine:
             self._hand_on(servers.reads, self.numbers)
 
     def _servers(self, reads: Any) -> Servers:
-        """Put the reads under way back into the heaps."""
-        heaps = np.zeros((2, 2 * len(reads) + 1), dtype=WAITING)
-        servers = Servers(reads, self.lanes, self.state, *heaps)
-        self.state["for_lane"] = self.state["for_dram"] = 0
+        """Put the reads under way back into the queues."""
+        queues, ends = np.zeros((2, 2, len(reads) + 1), dtype=np.int64), np.zeros((2, 2, 2), dtype=np.int64)
+        servers = Servers(reads, self.lanes, self.state, queues, ends)
         _enter_all(servers)
         return servers
 
     def _hand_on(self, reads: Any, numbers: Any, own: Timeline | None = None) -> None:
         """Write down the times of reads of earlier plans, and keep what is still under way."""
         late = len(self.rows)
-        for (timeline, row), read in zip(self.rows, reads[:late], strict=True):
-            self._write(timeline, read, row)
+        for place in np.flatnonzero(reads["stage"][:late] == USABLE).tolist():
+            timeline, row = self.rows[place]
+            for name in TIMES:
+                getattr(timeline, f"read_{name}")[row] = reads[name][place]
         left = np.flatnonzero((reads["stage"] != USABLE) & (reads["stage"] != UNSEEN))
         new_place = np.full(len(reads) + 1, NOTHING)  # the last one stands for NOTHING
         new_place[left] = np.arange(len(left))
@@ -155,18 +160,12 @@ class EventEngine:
         self.reads, self.numbers = reads[left], numbers[left]
         self.reads["waiting"] = NO_OP
 
-    @staticmethod
-    def _write(timeline: Timeline, reads: Any, rows: int | slice = slice(None)) -> None:
-        for name in TIMES:
-            getattr(timeline, f"read_{name}")[rows] = reads[name]
 
-
-# ruff: noqa: ANN001, ANN202, PLR0913
 # What follows is compiled.
 
 
 @jit
-def _run(  # type: ignore[no-untyped-def]
+def _run(
     servers, durations, under_way, step_batch, batch_op, batch_read, batch_claim, op_kind, claim_op, claimed,
     stream_ps, first_ps, compute_ps, fills, step_start, step_end, op_request, op_grant, op_end,
 ):  # fmt: skip
@@ -210,14 +209,14 @@ def _run(  # type: ignore[no-untyped-def]
 
 
 @jit
-def _drain(servers, durations):  # type: ignore[no-untyped-def]
+def _drain(servers, durations):
     nobody = servers.reads[:0].kind
     while _any_left(servers.reads, 0, len(servers.reads)):
         _go_on(servers, durations, nobody, NEVER)
 
 
 @jit
-def _any_left(reads, first, stop):  # type: ignore[no-untyped-def]
+def _any_left(reads, first, stop):
     for place in range(first, stop):
         if reads[place].stage != USABLE:
             return True
@@ -225,7 +224,7 @@ def _any_left(reads, first, stop):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _execute(servers, durations, fills, stream_ps, tile_ps):  # type: ignore[no-untyped-def]
+def _execute(servers, durations, fills, stream_ps, tile_ps):
     """One operation from now on; return (request, grant, end), with the clock at its end, before that instant's grants.
 
     tile_ps: first tile and computation.
@@ -233,21 +232,27 @@ def _execute(servers, durations, fills, stream_ps, tile_ps):  # type: ignore[no-
     state = servers.state[0]
     request = state.now
     state.npu_since, state.npu_ps = request, stream_ps
-    while state.npu_since != NEVER:
-        if not _grant(servers, durations):
-            _go_on(servers, durations, fills, NEVER)
-    grant = state.dram_until - stream_ps
+    while not _grant(servers, durations):
+        _complete(servers, durations, fills, NEVER)
+    grant = state.now
     end = grant + max(stream_ps, tile_ps)
+    _complete(servers, durations, fills, end)
     while state.now < end:
         _go_on(servers, durations, fills, end)
     return request, grant, end
 
 
 @jit
-def _go_on(servers, durations, fills, limit):  # type: ignore[no-untyped-def]
-    """Make the grants of this instant, then go to the next completions, not beyond ``limit``, and carry them out."""
-    state, lanes, reads = servers.state[0], servers.lanes, servers.reads
+def _go_on(servers, durations, fills, limit):
+    """Make the grants of this instant, and go on to the next completions."""
     _grant(servers, durations)
+    _complete(servers, durations, fills, limit)
+
+
+@jit
+def _complete(servers, durations, fills, limit):
+    """Go to the next completions, not beyond ``limit``, and carry them out."""
+    state, lanes, reads = servers.state[0], servers.lanes, servers.reads
     now = min(state.pipe_until, state.dram_until)
     for lane in lanes:
         now = min(now, lane.until)
@@ -278,22 +283,25 @@ def _go_on(servers, durations, fills, limit):  # type: ignore[no-untyped-def]
                 read.stage = WAITS_FOR_PIPE
             else:
                 read.stage, read.end = WAITS_FOR_DRAM, now
-                state.for_dram = _push(servers.for_dram, state.for_dram, read.priority, now, lane.read)
+                _enter(servers, FOR_DRAM, lane.read)
                 lane.read = NOTHING
 
 
 @jit
-def _grant(servers, durations):  # type: ignore[no-untyped-def]
+def _grant(servers, durations):
     """Let every free server take the first of those that wait; True where the NPU got the DRAM."""
     state, lanes, reads = servers.state[0], servers.lanes, servers.reads
     for number in range(len(lanes)):
-        if lanes[number].read == NOTHING and state.for_lane > 0:
-            place, state.for_lane = _pop(servers.for_lane, state.for_lane, reads, WAITS_FOR_LANE)
+        if lanes[number].read == NOTHING:
+            place = _first(servers, FOR_LANE, WAITS_FOR_LANE)
             if place == NOTHING:
                 break
             read = reads[place]
             read.stage, read.lane, read.start = LATENCY, number, state.now
             lanes[number].read, lanes[number].until = place, state.now + durations.latency_ps
+            if len(lanes) == 1:  # nobody else wants the pipe: all of the read is known now
+                read.stage, read.pipe = ON_LANE, state.now + durations.latency_ps
+                lanes[0].until = read.pipe + max(durations.pipe_ps[read.kind], durations.lane_ps[read.kind])
     if state.pipe_until == NEVER:
         best = NOTHING
         for lane in lanes:
@@ -306,14 +314,13 @@ def _grant(servers, durations):  # type: ignore[no-untyped-def]
             state.pipe_read, state.pipe_until = best, state.now + durations.pipe_ps[read.kind]
     if state.dram_until != NEVER:
         return False
-    place, state.for_dram = _peek(servers.for_dram, state.for_dram, reads, WAITS_FOR_DRAM)
+    place = _first(servers, FOR_DRAM, WAITS_FOR_DRAM)
     if state.npu_since != NEVER:
         npu_first = place == NOTHING or reads[place].priority > DEMAND or reads[place].arrival > state.npu_since
         if npu_first:
             state.dram_until, state.npu_since = state.now + state.npu_ps, NEVER
             return True
     if place != NOTHING:
-        _, state.for_dram = _pop(servers.for_dram, state.for_dram, reads, WAITS_FOR_DRAM)
         read = reads[place]
         read.stage, read.write = ON_DRAM, state.now
         state.dram_read, state.dram_until = place, state.now + durations.write_ps[read.kind]
@@ -321,7 +328,7 @@ def _grant(servers, durations):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _goes_first(reads, a, b):  # type: ignore[no-untyped-def]
+def _goes_first(reads, a, b):
     first, second = reads[a], reads[b]
     if first.priority != second.priority:
         return first.priority < second.priority
@@ -331,92 +338,55 @@ def _goes_first(reads, a, b):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _ask_for_lane(servers, place):  # type: ignore[no-untyped-def]
-    state, read = servers.state[0], servers.reads[place]
-    read.stage, read.arrival = WAITS_FOR_LANE, state.now
-    state.for_lane = _push(servers.for_lane, state.for_lane, read.priority, state.now, place)
+def _ask_for_lane(servers, place):
+    read = servers.reads[place]
+    read.stage, read.arrival = WAITS_FOR_LANE, servers.state[0].now
+    _enter(servers, FOR_LANE, place)
 
 
 @jit
-def _hurry(servers, place):  # type: ignore[no-untyped-def]
+def _hurry(servers, place):
     """Raise the priority of a read, wherever it is; it keeps its arrival time."""
-    state, read = servers.state[0], servers.reads[place]
+    read = servers.reads[place]
     read.priority = DEMAND
     if read.stage == WAITS_FOR_LANE:
-        state.for_lane = _push(servers.for_lane, state.for_lane, DEMAND, read.arrival, place)
+        _enter(servers, FOR_LANE, place)
     elif read.stage == WAITS_FOR_DRAM:
-        state.for_dram = _push(servers.for_dram, state.for_dram, DEMAND, read.arrival, place)
+        _enter(servers, FOR_DRAM, place)
 
 
 @jit
-def _enter_all(servers):  # type: ignore[no-untyped-def]
-    """Put reads that wait, and whose heap is gone, into a new one."""
-    state, reads = servers.state[0], servers.reads
-    for place in range(len(reads)):
-        read = reads[place]
-        if read.stage == WAITS_FOR_LANE:
-            state.for_lane = _push(servers.for_lane, state.for_lane, read.priority, read.arrival, place)
-        elif read.stage == WAITS_FOR_DRAM:
-            state.for_dram = _push(servers.for_dram, state.for_dram, read.priority, read.arrival, place)
+def _enter_all(servers):
+    """Put reads that wait, and whose queue is gone, into a new one."""
+    for place in range(len(servers.reads)):
+        if servers.reads[place].stage == WAITS_FOR_LANE:
+            _enter(servers, FOR_LANE, place)
+        elif servers.reads[place].stage == WAITS_FOR_DRAM:
+            _enter(servers, FOR_DRAM, place)
 
 
 @jit
-def _before(a, b):  # type: ignore[no-untyped-def]
-    if a.priority != b.priority:
-        return a.priority < b.priority
-    if a.arrival != b.arrival:
-        return a.arrival < b.arrival
-    return a.read < b.read
+def _enter(servers, server, place):
+    """Put a read into the queue of its priority, by arrival and number. Most come last anyway."""
+    reads = servers.reads
+    queue, ends = servers.queues[server, reads[place].priority], servers.ends[server, reads[place].priority]
+    spot = ends[1]
+    while spot > ends[0] and _goes_first(reads, place, queue[spot - 1]):
+        queue[spot] = queue[spot - 1]
+        spot -= 1
+    queue[spot] = place
+    ends[1] += 1
 
 
 @jit
-def _swap(a, b):  # type: ignore[no-untyped-def]
-    a.priority, b.priority = b.priority, a.priority
-    a.arrival, b.arrival = b.arrival, a.arrival
-    a.read, b.read = b.read, a.read
-
-
-@jit
-def _push(heap, size, priority, arrival, read):  # type: ignore[no-untyped-def]
-    """Enter a read; return the heap's new size."""
-    new = heap[size]
-    new.priority, new.arrival, new.read = priority, arrival, read
-    place = size
-    while place > 0 and _before(heap[place], heap[(place - 1) // 2]):
-        _swap(heap[place], heap[(place - 1) // 2])
-        place = (place - 1) // 2
-    return size + 1
-
-
-@jit
-def _remove_first(heap, size):  # type: ignore[no-untyped-def]
-    """Take the first one out; return the heap's new size."""
-    size -= 1
-    _swap(heap[0], heap[size])
-    place = 0
-    while True:
-        least = place
-        for child in (2 * place + 1, 2 * place + 2):
-            if child < size and _before(heap[child], heap[least]):
-                least = child
-        if least == place:
-            return size
-        _swap(heap[place], heap[least])
-        place = least
-
-
-@jit
-def _peek(heap, size, reads, stage):  # type: ignore[no-untyped-def]
-    """Return (first read that still waits, or NOTHING, the heap's size): entries out of date are thrown away."""
-    while size > 0 and (reads[heap[0].read].stage != stage or reads[heap[0].read].priority != heap[0].priority):
-        size = _remove_first(heap, size)
-    return (heap[0].read if size > 0 else NOTHING), size
-
-
-@jit
-def _pop(heap, size, reads, stage):  # type: ignore[no-untyped-def]
-    """Take out the first read that still waits; return (it, or NOTHING, the heap's new size)."""
-    place, size = _peek(heap, size, reads, stage)
-    if place != NOTHING:
-        size = _remove_first(heap, size)
-    return place, size
+def _first(servers, server, stage):
+    """Return the read whose turn it is, or NOTHING. Reads that have gone on with a higher priority are passed over."""
+    reads = servers.reads
+    for priority in range(2):
+        queue, ends = servers.queues[server, priority], servers.ends[server, priority]
+        while ends[0] < ends[1]:
+            read = reads[queue[ends[0]]]
+            if read.stage == stage and read.priority == priority:
+                return queue[ends[0]]
+            ends[0] += 1
+    return NOTHING

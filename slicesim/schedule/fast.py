@@ -48,11 +48,8 @@ def require_time_left(now: int, plan: Plan) -> None:
         raise OverflowError
 
 
-# ruff: noqa: ANN001, ANN202, PLR0913
-
-
 @jit
-def _run(  # type: ignore[no-untyped-def]
+def _run(
     now, serial, step_batch, batch_op, batch_read, op_kind, read_op, read_kind, stream_ps, first_ps, compute_ps,
     latency_ps, pipe_ps, lane_ps, write_ps, lane_free, fills, last_fill, step_start, step_end, op_request, op_grant,
     op_end, read_lane, read_start, read_pipe, read_end, read_write, read_usable,
@@ -76,10 +73,13 @@ def _run(  # type: ignore[no-untyped-def]
                     read_start, read_pipe, read_end,
                 )  # fmt: skip
                 if serial or op == stop:
-                    dram_free = _fill(fills, 0, reads, dram_free, read_kind, write_ps, read_end, read_write, read_usable)
+                    dram_free = _fill(
+                        fills, 0, reads, dram_free, read_kind, write_ps, read_end, read_write, read_usable
+                    )
                     served, now = reads, dram_free
                 else:
-                    last_fill[: stop - op] = 0
+                    for waiting in range(stop - op):
+                        last_fill[waiting] = 0
                     for place in range(reads):
                         last_fill[read_op[fills[place]] - op] = place + 1
             while op < stop:
@@ -107,12 +107,13 @@ def _run(  # type: ignore[no-untyped-def]
 
 
 @jit
-def _read(  # type: ignore[no-untyped-def]
+def _read(
     now, first, reads, read_kind, latency_ps, pipe_ps, lane_ps, lane_free, fills, read_lane, read_start, read_pipe,
     read_end,
 ):  # fmt: skip
     """Take a batch's reads through lanes and pipe; ``fills``: their numbers in order of asking for the DRAM write."""
-    lane_free[:] = now
+    for lane in range(len(lane_free)):
+        lane_free[lane] = now
     pipe_free = now
     for index in range(reads):
         read = first + index
@@ -135,9 +136,7 @@ def _read(  # type: ignore[no-untyped-def]
 
 
 @jit
-def _fill(  # type: ignore[no-untyped-def]
-    fills, served, stop, dram_free, read_kind, write_ps, read_end, read_write, read_usable
-):
+def _fill(fills, served, stop, dram_free, read_kind, write_ps, read_end, read_write, read_usable):
     """Write the fills from place ``served`` up to ``stop`` to DRAM; return when it is free again."""
     for place in range(served, stop):
         read = fills[place]

@@ -18,7 +18,6 @@ from slicesim.decide.demand import (
 )
 from slicesim.schedule.workload import DEMAND, NO_OP, PREFETCH, IntArray, OpKind, OpKinds, Shapes, Workload
 
-
 #: Context lengths whose attention is worked out at once.
 CONTEXTS = 256
 
@@ -165,7 +164,7 @@ class Lowering:
         add(shapes.head())
         end_batch()
         kinds = OpKinds()
-        kinds.extend(OpKind(*np.array(ops, dtype=np.int64).T))  # type: ignore[arg-type]
+        kinds.extend(np.array(ops, dtype=np.int64).T)
         matrices = self.read_sizes.shape[2]
         read_op, read_index, read_expert, is_lsb_of_read = np.array(reads, dtype=np.int32).reshape(-1, 4).T
         first = (2 * read_index + is_lsb_of_read) * matrices
@@ -192,7 +191,7 @@ class Lowering:
 
 
 @jit
-def _count(outcome, prefetched):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _count(outcome, prefetched):
     """Return how many experts run, slices are read, and prefetched slices are claimed."""
     ops = reads = claims = 0
     for what in outcome.flat:
@@ -205,11 +204,11 @@ def _count(outcome, prefetched):  # type: ignore[no-untyped-def]  # noqa: ANN001
 
 
 @jit
-def _lower(  # type: ignore[no-untyped-def]  # noqa: ANN202, PLR0913
+def _lower(
     expert, outcome, served_gate, context, prefetched, moe_index, attention, feed_forward, expert_kind, head,
     matrices, experts, first_read, issued, rank, batch_op, batch_read, batch_claim, op_kind, op_expert, read_op,
     read_kind, read_expert, read_priority, claim_op, claim_read,
-):  # fmt: skip  # noqa: ANN001
+):  # fmt: skip
     """Write the operations, reads and claims of decode tokens.
 
     issued [slices]: number of the first read of each slice's last prefetch; rank: scratch [top_k].

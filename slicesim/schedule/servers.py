@@ -7,7 +7,7 @@ processes happen to run (semantics, section 5, rule 2).
 from __future__ import annotations
 
 from collections.abc import Callable
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 
 import simpy
 from simpy.events import EventPriority
@@ -50,9 +50,11 @@ class Service(simpy.Event):
         super().__init__(env)
         self.duration = duration
         self.arrival = arrival
+        self.begun = False
 
     def begin(self, value: object) -> None:
         """Start now."""
+        self.begun = True
         self._ok, self._value = True, value
         self.env.schedule(self, delay=self.duration)
 
@@ -73,11 +75,20 @@ class Server:
         return service
 
     def raise_priority(self, service: Service, kind: int, sequence: int, priority: int) -> None:
-        """Let a request that may still wait go with a higher priority; it keeps its arrival time."""
-        if any(service is waiting[-1] for waiting in self._waiting):
-            self._waiting = [waiting for waiting in self._waiting if waiting[-1] is not service]
-            heapify(self._waiting)
+        """Let a request that may still wait go with a higher priority; it keeps its arrival time.
+
+        It is entered once more; where it has been granted, either entry is passed over.
+        """
+        if not service.begun:
             heappush(self._waiting, (priority, service.arrival, kind, sequence, service))
+
+    def first(self) -> Service | None:
+        """Take out the request whose turn it is."""
+        while self._waiting:
+            service = heappop(self._waiting)[-1]
+            if not service.begun:
+                return service
+        return None
 
     def look(self) -> None:
         """Grant what can be granted."""
@@ -93,9 +104,9 @@ class Pipe(Server):
 
     def look(self) -> None:
         """Begin the next service where the pipe is free."""
-        if self._waiting and not self._busy:
+        service = None if self._busy else self.first()
+        if service is not None:
             self._busy = True
-            service = heappop(self._waiting)[-1]
             service.begin(self.env.now)
 
     def request(self, duration: int, kind: int, sequence: int, priority: int = 0) -> Service:
@@ -125,5 +136,5 @@ class Lanes(Server):
 
     def look(self) -> None:
         """Hand out free lanes."""
-        while self._free and self._waiting:
-            heappop(self._waiting)[-1].begin((heappop(self._free), self.env.now))
+        while self._free and (service := self.first()):
+            service.begin((heappop(self._free), self.env.now))

@@ -92,7 +92,7 @@ def sum_by_step(starts: IntArray, kind: NDArray[np.int32], amounts: IntArray) ->
 
 
 @jit
-def _sum_by_step(starts, kind, amounts, total):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _sum_by_step(starts, kind, amounts, total):
     for step in range(len(total)):
         row, stop = starts[step], starts[step + 1]
         while row < stop:
@@ -104,8 +104,16 @@ def _sum_by_step(starts, kind, amounts, total):  # type: ignore[no-untyped-def] 
 
 
 @jit
-def _sum_operations(  # type: ignore[no-untyped-def]  # noqa: ANN202, PLR0913
-    starts, kind, request, end, busy_ps, stream_ps, npu, inside, stream  # noqa: ANN001
+def _sum_operations(
+    starts,
+    kind,
+    request,
+    end,
+    busy_ps,
+    stream_ps,
+    npu,
+    inside,
+    stream,
 ):
     for step in range(len(npu)):
         computing = taken = streaming = 0
@@ -114,4 +122,3 @@ def _sum_operations(  # type: ignore[no-untyped-def]  # noqa: ANN202, PLR0913
             taken += end[op] - request[op]
             streaming += stream_ps[kind[op]]
         npu[step], inside[step], stream[step] = computing, taken, streaming
-

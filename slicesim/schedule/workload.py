@@ -70,7 +70,7 @@ class OpKinds:
 
     def extend(self, kinds: Any) -> None:
         """Add kinds at the end: an OpKind of columns."""
-        self.columns = OpKind(*(np.concatenate(pair) for pair in zip(self.columns, kinds, strict=True)))
+        self.columns = OpKind(*(np.concatenate(pair) for pair in zip(self.columns, kinds, strict=True)))  # type: ignore[arg-type]
 
     def numbers(self, kinds: list[OpKind]) -> list[int]:
         """Return the numbers of many kinds, those that are new added at once."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from slicesim.compiled import jit
 
 
-# ruff: noqa: ANN001, ANN202
 @jit
-def is_sound(ids, scores, experts, may_be_negative):  # type: ignore[no-untyped-def]
+def is_sound(ids, scores, experts, may_be_negative):
     """Whether all ids are experts (0 to ``experts`` - 1), none twice in a route, with finite scores.
 
     ids, scores: [tokens, layers, top_k]. A route without a row is not sound either.

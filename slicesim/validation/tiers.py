@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, cast
 
@@ -71,7 +71,7 @@ def dram_table() -> Table:
 def _dram_rows(reference: dict[str, str]) -> Iterator[Row]:
     memory = MEMORIES[reference["memory"]]
     kind: Kind = "fitted" if memory.name in _CHOSEN_ON else "predicted"
-    figures = {
+    figures: dict[str, tuple[str, Callable[[], float]]] = {
         "seq_1mib_share": ("stream of 1 MiB", lambda: stream_share(memory, MIB)),
         "seq_8mib_share": ("stream of 8 MiB", lambda: stream_share(memory, 8 * MIB)),
         "random_share": ("random reads", lambda: random_share(memory, memory.burst_bytes)),

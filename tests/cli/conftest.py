@@ -11,8 +11,8 @@ from typing import NamedTuple
 import pytest
 
 from slicesim import cli
-from slicesim.trace.store import write_trace
 from slicesim.compiled import COMPILING
+from slicesim.trace.store import write_trace
 from tests.kit import DATA, EXPERT_BYTES, MOBILE, random_trace
 
 

@@ -21,6 +21,18 @@ class Fewest(Eviction):
     def score(self, state, entries):
         return state.count[entries]
 
+class LsbFirstKey(Eviction):
+    def key(self, entry, now):
+        return 1.0 if entry.kind == MSB else 0.0
+
+class FewestKey(Eviction):
+    def key(self, entry, now):
+        return entry.count
+
+class FewestPlain(Eviction):
+    def key(self, entry, now):
+        return {"count": entry.count}["count"] + 0 * len(str(now))
+
 class Tilted(Eviction):
     weight: float = 0.0
 
@@ -43,11 +55,30 @@ def mine(here, monkeypatch):
     return here
 
 
-@pytest.mark.parametrize(("strategy", "builtin"), [("Lru", "lru"), ("LsbFirst", "dbsc"), ("Fewest", "lfu-keep")])
+@pytest.mark.parametrize(
+    ("strategy", "builtin"),
+    [("Lru", "lru"), ("LsbFirst", "dbsc"), ("Fewest", "lfu-keep"), ("LsbFirstKey", "dbsc"), ("FewestKey", "lfu-keep"),
+     ("FewestPlain", "lfu-keep")],
+)  # fmt: skip
 def test_the_same_score_gives_the_same_run(slicesim, mine, strategy, builtin):
     own = figures(slicesim, "--policy", f"mine.py:{strategy}")
     assert own == figures(slicesim, "--policy", "dbsc", "--set", f"policy.eviction.name={builtin}")
     assert own["decode"]["misses"]["msb"] > 0
+
+
+def test_an_edited_strategy_is_compiled_anew(slicesim, here, monkeypatch):
+    """Also where only a number or a function outside the class has changed."""
+    monkeypatch.setattr("slicesim.report.plots.overview", lambda *_: None)
+    text = HEAD + (
+        "import numba\nSIGN = {sign}\n\n@numba.njit\ndef weigh(count):\n    return count * {factor}\n\n"
+        "class My(Eviction):\n    def key(self, entry, now):\n        return SIGN * weigh(entry.count)\n"
+    )
+    found = []
+    for sign, factor in ((1, 1), (-1, 1), (1, -1)):
+        (here / "mine.py").write_text(text.format(sign=sign, factor=factor))
+        found.append(figures(slicesim, "--policy", "mine.py:My"))
+    assert found[0] != found[1]
+    assert found[1] == found[2]
 
 
 def test_parameters_are_fields(slicesim, mine):
@@ -79,6 +110,7 @@ def test_compare_with_a_preset(slicesim, mine):
     assert rows[1]["latency_gain"] == 1
 
 
+KEY = "class My(Eviction):\n    def key(self, entry, now):\n        "
 SCORE = "class My(Eviction):\n    def score(self, state, entries):\n        "
 
 
@@ -94,6 +126,8 @@ SCORE = "class My(Eviction):\n    def score(self, state, entries):\n        "
         ("my.py:My", "class My(Routing): pass\n", ["must be a class that derives from slicesim.policies.Eviction"]),
         ("my.py:My", "class My(Eviction): pass\n", ["My must define key(entry, now) or score(state, entries)"]),
         ("my.py:My", SCORE + "return state.use[entries]\n", ["My.score failed at", "my.py:6: AttributeError", "'use'"]),
+        ("my.py:My", KEY + "return 1 / (entry.count - entry.count)\n", ["My.key failed: ZeroDivisionError"]),
+        ("my.py:My", KEY + "return np.nan\n", ["My.key failed: ValueError: NaN is no key"]),
         (
             "my.py:My",
             SCORE + "return (np.zeros(3),)\n",

@@ -56,5 +56,5 @@ def test_the_pages_hold_examples():
 def test_the_policy_in_the_readme_is_the_one_in_experiments():
     shown = next(block for block in blocks("python") if "class MyEviction" in block)
     file = (ROOT / "experiments" / "my_policy.py").read_text(encoding="utf-8")
-    assert "return (state.gate_mass[entries],)" in shown
-    assert "return (state.gate_mass[entries],)" in file
+    assert "return float(entry.gate_mass)" in shown
+    assert "return float(entry.gate_mass)" in file
