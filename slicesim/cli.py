@@ -61,16 +61,16 @@ def run(
     json: JsonOption = False,
 ) -> None:
     """Replay a trace on a device and write a result folder."""
+    from slicesim.preparation import prepare
     from slicesim.report.folder import check_free
     from slicesim.report.tables import run_table
     from slicesim.scenario import Scenario, parse_assignments
-    from slicesim.simulation import Simulation
 
     chosen = [*(set_ or []), *([] if engine is None else [f"schedule.engine={engine}"])]
     scenario = Scenario.load(config, model=model, trace=trace, policy=policy, assignments=parse_assignments(chosen))
     folder = out or Path("results") / config.stem
     check_free(folder)
-    simulation = Simulation.prepare(scenario)
+    simulation = prepare(scenario)
     _warn(simulation.warnings)
     with _progress("replaying", simulation.tokens) as progress:
         result = simulation.run(progress)
@@ -163,23 +163,6 @@ def mrc(
 
 
 @app.command()
-def devices(
-    folder: Annotated[
-        Path | None, typer.Argument(help="Folder of scenario files [default: the shipped ones].", readable=False)
-    ] = None,
-    json: JsonOption = False,
-) -> None:
-    """List devices: flash, DRAM, what computes, peak and effective bandwidth."""
-    from slicesim.report.devices import devices_table, list_devices
-
-    found = list_devices(folder)
-    if json:
-        _print_json(found)
-    else:
-        _print(devices_table(found))
-
-
-@app.command()
 def sweep(
     config: Annotated[Path, typer.Argument(metavar="SWEEP", help="Sweep file (YAML): a scenario and a grid.", **FILE)],
     jobs: Annotated[int, typer.Option(min=1, help="Processes at once.")] = 1,
@@ -203,6 +186,84 @@ def sweep(
     _print(sweep_table(outcome))
     typer.echo(f"{len(prepared.tasks)} points: {outcome.found} found finished, {outcome.ran} run")
     typer.echo(f"written: {outcome.folder}/ (sweep.parquet, points/)")
+
+
+@app.command()
+def sensitivity(
+    config: Config,
+    trace: TraceOption = None,
+    model: ModelOption = None,
+    policy: PolicyOption = None,
+    set_: SetOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Result folder [default: results/NAME-sensitivity of the config].", readable=False),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Vary each coefficient of the device over its range and show which ones the answer hangs on."""
+    from slicesim.report.folder import check_free
+    from slicesim.report.sensitivity import sensitivity_notes, sensitivity_table
+    from slicesim.scenario import Scenario, parse_assignments
+    from slicesim.sensitivity import sensitivity as vary
+
+    scenario = Scenario.load(config, model=model, trace=trace, policy=policy, assignments=parse_assignments(set_ or []))
+    folder = out or Path("results") / f"{config.stem}-sensitivity"
+    check_free(folder)
+    with _progress("replaying", 0) as progress:
+        found = vary(scenario, progress)
+    _heed_interrupt()
+    found.save(folder)
+    _warn(found.head["warnings"])
+    if json:
+        _print_json(found.describe())
+        return
+    _print(sensitivity_table(found))
+    for note in sensitivity_notes(found):
+        typer.echo(note)
+    typer.echo(f"written: {folder}/ (summary.json, tornado.png)")
+
+
+@app.command()
+def validate(
+    out: Annotated[Path, typer.Option(help="Page to write.", readable=False)] = Path("docs/validation.md"),
+    data: Annotated[Path | None, typer.Option(help="Folder of reference files that do not ship.", **FILE)] = None,
+    devices: Annotated[
+        Path | None, typer.Option(help="Folder of device files [default: the shipped ones].", readable=False)
+    ] = None,
+) -> None:
+    """Regenerate the page of errors: measured and simulated figures, row by row."""
+    from slicesim.report.devices import SHIPPED
+    from slicesim.validation.page import all_tables, render, summary
+
+    if data is not None and not data.is_dir():
+        raise UserError(f"{data}: no such folder; leave --data out to keep the last figures of rows that need it")
+    if out.is_dir():
+        raise UserError(f"{out}: is a folder; give the name of a file with --out")
+    tables = all_tables(devices or SHIPPED, data)
+    page = render(tables, out.read_text(encoding="utf-8") if out.is_file() else "")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page, encoding="utf-8")
+    for line in summary(tables):
+        typer.echo(line)
+    typer.echo(f"written: {out}")
+
+
+@app.command()
+def devices(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder of scenario files [default: the shipped ones].", readable=False)
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """List devices: flash, DRAM, what computes, peak and effective bandwidth."""
+    from slicesim.report.devices import devices_table, list_devices
+
+    found = list_devices(folder)
+    if json:
+        _print_json(found)
+    else:
+        _print(devices_table(found))
 
 
 @app.command()

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from slicesim.account import Decided, account
 from slicesim.checks import (
@@ -19,19 +19,21 @@ from slicesim.checks import (
     other_model_warning,
     slice_sizes,
 )
+from slicesim.clock import Clock
 from slicesim.decide import DecodeDemand, Demand, Request, SliceSizes, decide
 from slicesim.errors import UserError
 from slicesim.hardware import Hardware
 from slicesim.models import ModelGeometry, int8_bytes, load_model
-from slicesim.policies import Policy, build_policy
+from slicesim.policies import Constraint, Policy, build_policy
 from slicesim.quality import GateMass
 from slicesim.scenario import Scenario
-from slicesim.schedule import Lowering, Plan, Planner, Shapes, Timeline, Workload, engine
+from slicesim.schedule import Lowering, Plan, Shapes, Timeline, Workload
 from slicesim.trace import Trace, load_trace
 from slicesim.version import __version__
 
 if TYPE_CHECKING:
     from slicesim.result import Result
+    from slicesim.trace.demand import DemandTrace
 
 #: Called after every demand table with the number of trace tokens done.
 Progress = Callable[[int], None]
@@ -41,7 +43,7 @@ def simulate(
     config: str | Path | Scenario,
     *,
     model: str | None = None,
-    trace: str | Path | Trace | None = None,
+    trace: str | Path | Trace | DemandTrace | None = None,
     policy: str | None = None,
     set: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
@@ -59,7 +61,9 @@ def simulate(
     else:
         path = trace if isinstance(trace, (str, Path)) else None
         scenario = Scenario.load(config, model=model, trace=path, policy=policy, assignments=set)
-    return Simulation.prepare(scenario, in_memory).run(progress)
+    from slicesim.preparation import prepare  # which knows this module
+
+    return prepare(scenario, in_memory).run(progress)
 
 
 def compare(
@@ -94,7 +98,35 @@ def prepare_comparison(
     return simulations
 
 
-def replay_together(simulations: Sequence[Simulation], progress: Progress | None = None) -> Iterator[Result]:
+class Replay(Protocol):
+    """What can be put on a device's clock: a replay of routing, or of a recorded load (``DemandSimulation``)."""
+
+    @property
+    def scenario(self) -> Scenario:
+        """Its settings."""
+
+    @property
+    def hardware(self) -> Hardware:
+        """Its device."""
+
+    @property
+    def constraint(self) -> Constraint:
+        """What holds its miss rate down."""
+
+    def decided(self) -> Iterator[tuple[Demand, Workload, Decided]]:
+        """Yield each demand table, what it asks of a device, and what it says by itself."""
+
+    def clock(self) -> Clock:
+        """Return its device at time 0."""
+
+    def decision_key(self) -> str:
+        """Return what its demand tables follow from."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return the head of its summary."""
+
+
+def replay_together(simulations: Sequence[Replay], progress: Progress | None = None) -> Iterator[Result]:
     """Replay simulations whose decisions are the same (one ``decision_key``): decide once, time each one by itself.
 
     Yields the results in the given order, once all are through. Demand tables are passed on one by one, none is kept;
@@ -107,26 +139,24 @@ def replay_together(simulations: Sequence[Simulation], progress: Progress | None
     from slicesim.rows import Rows
 
     first = simulations[0]
-    clocks = [_Clock(simulation) for simulation in simulations]
+    clocks = [simulation.clock() for simulation in simulations]
     windows = [Window(simulation.scenario.settings.schedule.timeline_tokens) for simulation in simulations]
-    rows = [Rows(getattr(simulation.policy.constraint, "start_step", 0)) for simulation in simulations]
+    rows = [Rows(getattr(simulation.constraint, "start_step", 0)) for simulation in simulations]
     done = 0
-    for demand, work in first._workloads():
-        mass = GateMass.of(demand, first.sizes, first.scenario.settings.amat)
-        decided = Decided.of(demand, work, first.sizes, mass)
+    for demand, work, decided in first.decided():
         for clock, window, own in zip(clocks, windows, rows, strict=True):
             plan, timeline = clock.run(work)
-            own.add(account(decided, plan, timeline, clock.simulation.hardware))
+            own.add(account(decided, plan, timeline, clock.hardware))
             window.add(demand, plan, timeline)
         done += len(demand.token) if isinstance(demand, DecodeDemand) else demand.prompt_tokens
         if progress is not None:
             progress(done)
     if not done:
-        raise UserError(f"{first.trace.name}: the trace holds no tokens")
+        raise UserError(f"{first.scenario.settings.trace.path}: the trace holds no tokens")
     for clock in clocks:
         clock.finish()
     for simulation, window in zip(simulations, windows, strict=True):
-        yield Result.collect(simulation.describe(), simulation.policy.constraint, rows.pop(0), window)
+        yield Result.collect(simulation.describe(), simulation.constraint, rows.pop(0), window)
 
 
 @dataclass(frozen=True)
@@ -170,16 +200,27 @@ class Simulation:
 
     def tables(self) -> Iterator[tuple[Demand, Plan, Timeline]]:
         """Yield each demand table with its plan and timeline, on one clock."""
-        clock = _Clock(self)
-        for demand, work in self._workloads():
+        clock = self.clock()
+        for demand, work, _ in self.decided():
             yield demand, *clock.run(work)
         clock.finish()
 
-    def _workloads(self) -> Iterator[tuple[Demand, Workload]]:
-        """Yield each demand table, and what it asks of a device."""
+    @property
+    def constraint(self) -> Constraint:
+        """What holds the miss rate down."""
+        return self.policy.constraint
+
+    def clock(self) -> Clock:
+        """Return the device at time 0."""
+        return Clock(self.scenario, self.hardware, self.sizes, self.model)
+
+    def decided(self) -> Iterator[tuple[Demand, Workload, Decided]]:
+        """Yield each demand table, what it asks of a device, and what it says by itself."""
         lower = Lowering(Shapes(self.model, self.sizes, self.trace.header.layers))
         for demand in decide(self.request()):
-            yield demand, lower(demand)
+            work = lower(demand)
+            mass = GateMass.of(demand, self.sizes, self.scenario.settings.amat)
+            yield demand, work, Decided.of(demand, work, self.sizes, mass)
 
     def identity(self) -> dict[str, Any]:
         """Return all that the figures follow from, as plain data: values and contents, no paths and no sources."""
@@ -197,8 +238,8 @@ class Simulation:
     def decision_key(self) -> str:
         """Return what decide and lowering see of the identity: simulations of one key share their demand tables."""
         seen = self.identity()
-        for unseen in ("device", "schedule"):
-            seen.pop(unseen)
+        for unseen in ("device", "schedule", "software"):
+            seen.pop(unseen, None)
         return json.dumps(seen, sort_keys=True)
 
     def describe(self) -> dict[str, Any]:
@@ -240,31 +281,6 @@ class Simulation:
             reset_each_request=settings.cache.reset == "request",
             seed=settings.seed,
         )
-
-
-class _Clock:
-    """One device's time: workloads in, plans and timelines out, one after another."""
-
-    def __init__(self, simulation: Simulation) -> None:
-        schedule = simulation.scenario.settings.schedule
-        self.simulation = simulation
-        self.planner = Planner(simulation.hardware, simulation.sizes, simulation.model)
-        self.engine = engine(schedule.engine, schedule.overlap)
-
-    def run(self, work: Workload) -> tuple[Plan, Timeline]:
-        """Put the next workload on the clock."""
-        try:
-            plan = self.planner(work)
-            return plan, self.engine.run(plan)
-        except OverflowError:
-            raise UserError(
-                "the simulated time passes 2^63 ps (107 days): look at device.flash and device.dram, "
-                "bandwidth_gbs and latency_us"
-            ) from None
-
-    def finish(self) -> None:
-        """Let what is still under way come to its end."""
-        self.engine.finish()
 
 
 def _figures(part: Any) -> Any:

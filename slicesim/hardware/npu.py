@@ -44,7 +44,9 @@ class MacNpuTier(NpuTier):
         super().__init__(settings)
         self._per_cycle = int(settings.macs_per_cycle.value)
         gemv, gemm = settings.gemv_utilisation.value, settings.gemm_utilisation.value
-        self._eighths_per_cycle = [Fraction(share) * self._per_cycle * 8 for share in (gemv, gemm)]
+        # As ratios: arithmetic with Fraction itself takes longer than all else here.
+        rates = (Fraction(share) * self._per_cycle * 8 for share in (gemv, gemm))
+        self._eighths_per_cycle = [rate.as_integer_ratio() for rate in rates]
 
     @property
     def tile_bytes(self) -> int:
@@ -53,8 +55,8 @@ class MacNpuTier(NpuTier):
 
     def multiply_ps(self, work: Work, msb_bits: int, lsb_bits: int) -> int:
         """A GEMV for one token, else a GEMM; at least one cycle per tile."""
-        rate = self._eighths_per_cycle[work.tokens > 1]
-        cycles = -(-work.eighths * rate.denominator // rate.numerator)
+        numerator, denominator = self._eighths_per_cycle[work.tokens > 1]
+        cycles = -(-work.eighths * denominator // numerator)
         return self._cycles_ps(max(work.tiles, cycles))
 
 

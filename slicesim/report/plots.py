@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from slicesim.report.tables import title
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
@@ -51,14 +53,9 @@ def overview(summary: dict[str, Any], sums: pd.DataFrame, width: int, path: Path
 
 
 def _title(summary: dict[str, Any]) -> str:
-    scenario, trace = summary["scenario"], summary["trace"]
+    trace = summary["trace"]
     kind = "synthetic trace" if trace["synthetic"] else "trace"
-    amat = scenario["amat"]
-    return (
-        f"{summary['model']['name']} on {scenario['device']['name']}, policy {summary['policy']} "
-        f"({amat['high_bits']}/{amat['low_bits']} bits, {scenario['cache']['capacity_gb']:g} GB), "
-        f"{scenario['schedule']['overlap']} overlap\n{kind}: {trace['path']}"
-    )
+    return f"{title(summary)}\n{kind}: {trace['path']}"
 
 
 def _stack(axis: Axes, frame: pd.DataFrame, width: int, colours: list[str]) -> None:

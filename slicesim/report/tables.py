@@ -78,16 +78,25 @@ def provenance(summary: Summary) -> str:
     return f"trace {trace['path']} ({trace['source']})"
 
 
+def title(summary: Summary) -> str:
+    """Name model, device, policy and what was set; a demand trace knows neither bits nor a cache's size."""
+    scenario = summary["scenario"]
+    amat, gigabytes = scenario["amat"], scenario["cache"]["capacity_gb"]
+    decided = f"{amat['high_bits']}/{amat['low_bits']} bits, {gigabytes:g} GB, "
+    return (
+        f"{summary['model']['name']} on {scenario['device']['name']}: {summary['policy']}, "
+        f"{'' if is_demand(summary) else decided}{scenario['schedule']['overlap']} overlap"
+    )
+
+
+def is_demand(summary: Summary) -> bool:
+    """Tell whether a run replayed a recorded load, without routing."""
+    return bool(summary["trace"].get("kind") == "demand")
+
+
 def run_table(summary: Summary) -> Table:
     """Return the headline figures of one run, prefill and decode apart."""
-    scenario = summary["scenario"]
-    amat = scenario["amat"]
-    table = Table(
-        title=f"{summary['model']['name']} on {scenario['device']['name']}: {summary['policy']}, "
-        f"{amat['high_bits']}/{amat['low_bits']} bits, {scenario['cache']['capacity_gb']:g} GB, "
-        f"{scenario['schedule']['overlap']} overlap",
-        caption=provenance(summary),
-    )
+    table = Table(title=title(summary), caption=provenance(summary))
     table.add_column("")
     for phase in ("prefill", "decode"):
         table.add_column(phase, justify="right")

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from slicesim.scenario.device import Coefficient, Device, Flash
 from slicesim.scenario.section import Section
+from slicesim.scenario.software import Software
 
 
 class TraceSection(Section):
@@ -112,6 +113,7 @@ class Settings(Section):
     cache: Cache
     policy: Policy = Policy()
     schedule: Schedule = Schedule()
+    software: Software | None = None
     seed: int = Field(0, ge=0)
 
 

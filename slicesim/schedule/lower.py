@@ -16,7 +16,7 @@ from slicesim.decide.demand import (
     Demand,
     PrefillDemand,
 )
-from slicesim.schedule.workload import DEMAND, NO_OP, PREFETCH, OpKind, OpKinds, Shapes, Workload
+from slicesim.schedule.workload import DEMAND, NO_OP, PREFETCH, IntArray, OpKind, OpKinds, Shapes, Workload
 
 #: Context lengths whose attention is worked out at once.
 CONTEXTS = 256
@@ -34,12 +34,7 @@ class Lowering:
         feed_forward = [shapes.feed_forward(layer, 1) for layer in self.layers]
         self.feed_forward = np.array([NO_OP if kind is None else self.kinds.number(kind) for kind in feed_forward])
         self.moe_index = np.array([shapes.moe_layers.index(n) if n in shapes.moe_layers else -1 for n in self.layers])
-        self.expert = np.array(
-            [
-                [self.kinds.number(shapes.expert(index, 1, int(full), has_lsb=full)) for full in (False, True)]
-                for index in range(len(shapes.moe_layers))
-            ]
-        )
+        self.expert = self._expert_kinds()
         self.head = self.kinds.number(shapes.head())
         self.attention = np.zeros((len(self.layers), 1), dtype=np.int64)  # [layers, context]
         self.reads = 0  # of all workloads so far
@@ -50,6 +45,23 @@ class Lowering:
         work = self._decode(demand) if isinstance(demand, DecodeDemand) else self._prefill(demand)
         self.reads += len(work.read_kind)
         return work
+
+    def _expert_kinds(self) -> IntArray:
+        """Kinds of one expert for one token: [MoE layers, runs full, fetched (1: MSB, 2: LSB), first fetched one]."""
+        shape = (len(self.shapes.moe_layers), 2, 4, 2)
+        numbers = np.empty(shape, dtype=np.int64)
+        for index, full, fetched, first in np.ndindex(shape):
+            kind = self.shapes.expert(index, 1, full, has_lsb=bool(full))
+            size = self._fetched_bytes(index, bool(fetched & 1), bool(fetched & 2))
+            numbers[index, full, fetched, first] = self.kinds.number(
+                kind._replace(inserts=int(first and fetched > 0), inserted_bytes=size)
+            )
+        return numbers
+
+    def _fetched_bytes(self, index: int, msb: bool, lsb: bool) -> int:
+        """Bytes of the slices that are read for one expert."""
+        sizes = self.shapes.sizes
+        return int(msb * sizes.msb_bytes[index] + lsb * sizes.lsb_bytes[index])
 
     def _decode(self, demand: DecodeDemand) -> Workload:
         self._reach(int(demand.context.max()))
@@ -132,9 +144,15 @@ class Lowering:
             if index >= 0:
                 rows = range(first_row[index], first_row[index + 1])
                 op_of_row = {}
+                inserts = 1
                 for row in sorted(rows, key=lambda row: outcome[row] & (MSB_FETCHED | LSB_FETCHED) != 0):
                     has_lsb = outcome[row] & (LSB_HIT | LSB_FETCHED) != 0
-                    op_of_row[row] = add(shapes.expert(index, tokens[row], full[row], has_lsb=has_lsb), expert[row])
+                    kind = shapes.expert(index, tokens[row], full[row], has_lsb=has_lsb)
+                    size = self._fetched_bytes(index, *(outcome[row] & bit != 0 for bit in (MSB_FETCHED, LSB_FETCHED)))
+                    if size:
+                        kind = kind._replace(inserts=inserts, inserted_bytes=size)
+                        inserts = 0
+                    op_of_row[row] = add(kind, expert[row])
                 for row in rows:
                     wanted = ((MSB_FETCHED, 0), (LSB_FETCHED, 1))
                     reads += [(op_of_row[row], index, expert[row], lsb) for bit, lsb in wanted if outcome[row] & bit]
@@ -218,13 +236,18 @@ def _lower(
                     place -= 1
                 rank[place] = slot
                 what |= outcome[token, index, slot]
+            fetched_before = 0
             for waits in range(2 if what & late else 1):  # those with nothing to wait for go first
                 for place in range(top_k):
                     what = outcome[token, index, rank[place]]
                     if what & DROPPED or (what & late != 0) != waits:
                         continue
                     full = 1 if what & (LSB_HIT | LSB_FETCHED) else 0
-                    op_kind[op], op_expert[op] = expert_kind[index, full], expert[token, index, rank[place]]
+                    fetched = (1 if what & MSB_FETCHED else 0) + (2 if what & LSB_FETCHED else 0)
+                    opens = 1 if fetched > 0 and fetched_before == 0 else 0
+                    fetched_before += fetched
+                    op_kind[op] = expert_kind[index, full, fetched, opens]
+                    op_expert[op] = expert[token, index, rank[place]]
                     op += 1
             for slot in range(top_k):
                 what = outcome[token, index, slot]

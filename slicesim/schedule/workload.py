@@ -37,7 +37,9 @@ class OpKind(NamedTuple):
 
     read_bytes, write_bytes: DRAM traffic; macs_int8, macs_msb, macs_full: MACs with INT8 weights, with the MSB object
     alone, with both slices; weights: expert weights dequantised; tokens: tokens at once; role: which matrices
-    (``products.py``); pairs: of a token and a cached one that it attends to.
+    (``products.py``); pairs: of a token and a cached one that it attends to; inserts, inserted_bytes: work of the
+    inference engine (SoftwareCosts): batches of reads put into the cache, and their bytes; recorded_ps: computing time
+    that a demand trace recorded, instead of MACs.
     """
 
     read_bytes: int
@@ -50,6 +52,9 @@ class OpKind(NamedTuple):
     cause: int = NON_EXPERT
     role: int = ATTENTION
     pairs: int = 0
+    inserts: int = 0
+    inserted_bytes: int = 0
+    recorded_ps: int = 0
 
 
 class OpKinds:
@@ -66,6 +71,14 @@ class OpKinds:
     def extend(self, kinds: Any) -> None:
         """Add kinds at the end: an OpKind of columns."""
         self.columns = OpKind(*(np.concatenate(pair) for pair in zip(self.columns, kinds, strict=True)))  # type: ignore[arg-type]
+
+    def numbers(self, kinds: list[OpKind]) -> list[int]:
+        """Return the numbers of many kinds, those that are new added at once."""
+        new = [kind for kind in dict.fromkeys(kinds) if kind not in self._number]
+        self._number |= {kind: len(self) + place for place, kind in enumerate(new)}
+        if new:
+            self.extend(np.array(new, dtype=np.int64).T)
+        return [self._number[kind] for kind in kinds]
 
     def number(self, kind: OpKind) -> int:
         """Return the number of a kind that is met again and again."""

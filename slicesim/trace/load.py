@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from slicesim.errors import UserError
+from slicesim.trace.demand import is_demand
 from slicesim.trace.table import Trace
 
 _PARQUET_MAGIC = b"PAR1"
@@ -20,6 +21,8 @@ def load_trace(path: str | Path, where: str = "", model: str | None = None) -> T
     path = Path(path)
     if not path.exists():
         raise UserError(f"{where}: no such trace: {path}" if where else f"no such trace: {path}")
+    if is_demand(path):
+        raise UserError(f"{path}: a demand trace holds bytes, no routing: only slicesim run and sensitivity take it")
     trace = _open(path, model)
     _ = trace.header  # a file that is no trace is refused here rather than later
     if not any(len(block) for block in trace.blocks()):
