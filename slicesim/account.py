@@ -156,9 +156,9 @@ def _topup_bytes(demand: Demand, sizes: SliceSizes) -> NDArray[np.int64]:
 
 def _moved(work: Workload) -> Columns:
     """Bytes moved and weights dequantised per step: flash reads, and DRAM traffic for experts and for all else."""
-    kinds = work.kinds.columns
-    per_read = np.stack((work.read_sizes.reshape(-1), np.ones(work.read_sizes.size, np.int64)), axis=1)
-    read_bytes, reads = sum_by_step(work.step_read(), work.read_kind, per_read).T
+    kinds, sizes = work.kinds.columns, work.read_sizes.reshape(-1)
+    alike = np.zeros(sizes.size, dtype=np.int64)
+    (read_bytes, reads), _ = sum_by_step(work.step_read(), work.read_kind, (sizes, alike + 1), alike)
     per_op = {
         "dram_read_bytes": kinds.read_bytes,
         "dram_write_bytes": kinds.write_bytes,
@@ -172,21 +172,21 @@ def _moved(work: Workload) -> Columns:
 def _work(plan: Plan) -> Columns:
     """Row activations and MACs per step, which depend on the device's rows and on what narrow weights cost it."""
     work, ops = plan.workload, plan.ops
-    (activations,) = sum_by_step(work.step_read(), work.read_kind, plan.reads.activations[:, None]).T
+    rows = plan.reads.activations
+    (activations,), _ = sum_by_step(work.step_read(), work.read_kind, (rows,), np.zeros_like(rows))
     per_op = {"activations": ops.activations, "mac_eighths": ops.eighths}
     return {"fill_activations": activations, **_by_cause(work, per_op)}
 
 
 def _by_cause(work: Workload, per_op: dict[str, Any]) -> Columns:
     """Sum columns [kinds of operations] by step, for experts and for all else."""
-    cause = work.kinds.columns.cause
-    each = {
-        f"{name}_{what}": column * (cause == number)
+    cause: Any = work.kinds.columns.cause
+    totals = sum_by_step(work.step_op(), work.op_kind, list(per_op.values()), cause)
+    return {
+        f"{name}_{what}": column
         for name, number in (("expert", EXPERT), ("non_expert", NON_EXPERT))
-        for what, column in per_op.items()
+        for what, column in zip(per_op, totals[number], strict=True)
     }
-    totals = sum_by_step(work.step_op(), work.op_kind, np.stack(list(each.values()), axis=1)).T
-    return dict(zip(each, totals, strict=True))
 
 
 def _energy(amounts: Columns, times: StepTimes, hardware: Hardware) -> Columns:

@@ -27,7 +27,7 @@ from slicesim.trace.split import Segment, segments
 from slicesim.trace.table import PREFILL, Trace, TraceBlock
 
 #: Decode tokens in one demand table; bounds the memory of everything behind it.
-TOKENS_PER_TABLE = 256
+TOKENS_PER_TABLE = 512
 
 
 @dataclass(frozen=True)

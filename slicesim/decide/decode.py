@@ -28,7 +28,7 @@ from slicesim.decide.demand import (
 )
 from slicesim.decide.future import advance
 from slicesim.decide.ledger import active, allows, end_token
-from slicesim.decide.order import looked_up, make_room, settle, stamped
+from slicesim.decide.order import expect, looked_up, make_room, settle, stamped
 from slicesim.policies.slices import LSB, MSB
 
 
@@ -128,6 +128,7 @@ def serve(
             advance(future, slices)
         begun = now = clock[1] = clock[0]
         cache, added = slices[base].group, 0
+        expect(order, slices, cache, 2 * top_k)
         for index in range(top_k):
             slot = slots[index]
             outcome = slot.outcome
@@ -219,6 +220,7 @@ def _read_ahead(
             if slices[entry].resident or size == 0 or size > left or kept > room:
                 continue
             left, room, kept_ahead = left - size, room - kept, kept_ahead + kept
+            expect(order, slices, cache, 2)
             insert(slices, caches, clock, entry)
             slices[entry].ahead = True
             for read in range(entry, entry - slices[entry].kind - 1, -1):

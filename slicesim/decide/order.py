@@ -72,7 +72,7 @@ def order_of(state: SliceState, eviction: Eviction) -> Order:
         own = [eviction.key(records[kind], 0) for kind in (MSB, LSB)]
         queue = np.array([sorted(set(own)).index(key) for key in own])
         queues = len(set(own))
-        log = np.zeros((caches * queues, LOG_LENGTH * entries // caches), dtype=USE)
+        log = np.zeros((caches * queues, LOG_LENGTH * entries // caches + LOG_LENGTH), dtype=USE)
         return Queues(log, np.zeros((caches * queues, 2), dtype=np.int64), queue, queues)
     if eviction.volatile:
         return Scan(np.zeros(entries, dtype=RANK))
@@ -112,6 +112,10 @@ def _tie_of(self, entry):
 
 def rebuild(order, rule, slices, now, entries):
     """Forget all, and take in ``entries``, which are given in order of use."""
+
+
+def expect(order, slices, cache, stamps):
+    """Make ready for so many stamps in a cache."""
 
 
 def stamped(order, slices, cache, kind, entry, stamp):
@@ -154,10 +158,14 @@ def _tidy_up(log, ends, slices):
     ends[0], ends[1] = 0, kept
 
 
+def _queues_expect(order, slices, cache, stamps):
+    for number in range(order.queues * cache, order.queues * (cache + 1)):
+        if order.ends[number, 1] + stamps > order.log.shape[1]:
+            _tidy_up(order.log[number], order.ends[number], slices)
+
+
 def _queues_stamped(order, slices, cache, kind, entry, stamp):
     number = order.queues * cache + order.queue[kind]
-    if order.ends[number, 1] == order.log.shape[1]:
-        _tidy_up(order.log[number], order.ends[number], slices)
     place = order.ends[number, 1]
     order.log[number, place].stamp, order.log[number, place].entry = stamp, entry
     order.ends[number, 1] = place + 1
@@ -262,6 +270,10 @@ def _nothing_to_rebuild(order, rule, slices, now, entries):
     pass
 
 
+def _nothing_to_expect(order, slices, cache, stamps):
+    pass
+
+
 def _nothing_to_heed(order, slices, cache, kind, entry, stamp):
     pass
 
@@ -310,6 +322,9 @@ def _choose(**implementations: Any) -> Callable[[Any], Any]:
 _REBUILD = _choose(
     Queues=_queues_rebuild, Tournament=_tournament_rebuild, Scan=_nothing_to_rebuild, Outside=_nothing_to_rebuild
 )
+_EXPECT = _choose(
+    Queues=_queues_expect, Tournament=_nothing_to_expect, Scan=_nothing_to_expect, Outside=_nothing_to_expect
+)
 _STAMPED = _choose(Queues=_queues_stamped, Tournament=_nothing_to_heed, Scan=_nothing_to_heed, Outside=_nothing_to_heed)
 _LOOKED_UP = _choose(Queues=_nobody_asks, Tournament=_count, Scan=_count, Outside=_count)
 _SETTLE = _choose(
@@ -319,6 +334,7 @@ _MAKE_ROOM = _choose(
     Queues=_queues_make_room, Tournament=_tournament_make_room, Scan=_scan_make_room, Outside=_outside_make_room
 )
 overload(rebuild)(lambda order, rule, slices, now, entries: _REBUILD(order))
+overload(expect)(lambda order, slices, cache, stamps: _EXPECT(order))
 overload(stamped)(lambda order, slices, cache, kind, entry, stamp: _STAMPED(order))
 overload(looked_up)(lambda order, slices, entry, fetched, stamp, gate: _LOOKED_UP(order))
 overload(settle)(lambda order, rule, slices, now, entry: _SETTLE(order))

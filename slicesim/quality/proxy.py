@@ -64,14 +64,19 @@ def _decode(demand: DecodeDemand, whole_is_high: bool) -> tuple[FloatArray, ...]
 def _add_up(outcome, gate, whole_is_high, masses):
     """Sum gates by step: all, high, low, replaced, dropped."""
     for step in range(len(outcome)):
+        total = high = low = replaced = dropped = 0.0
         for layer in range(outcome.shape[1]):
             for slot in range(outcome.shape[2]):
-                what = outcome[step, layer, slot]
-                if what & DROPPED:
-                    kind = 4
-                elif what & (SUBSTITUTED | REROUTED):
-                    kind = 3
-                else:
-                    kind = 1 if whole_is_high or what & (LSB_HIT | LSB_FETCHED) else 2
-                masses[step, 0] += gate[step, layer, slot]
-                masses[step, kind] += gate[step, layer, slot]
+                what, mass = outcome[step, layer, slot], gate[step, layer, slot]
+                is_dropped = what & DROPPED != 0
+                is_replaced = (what & (SUBSTITUTED | REROUTED) != 0) & (not is_dropped)
+                runs = not (is_dropped | is_replaced)
+                is_high = whole_is_high | (what & (LSB_HIT | LSB_FETCHED) != 0)
+                total += mass
+                dropped += mass if is_dropped else 0.0
+                replaced += mass if is_replaced else 0.0
+                high += mass if runs & is_high else 0.0
+                low += mass if runs & (not is_high) else 0.0
+        sums = (total, high, low, replaced, dropped)
+        for column in range(5):
+            masses[step, column] = sums[column]

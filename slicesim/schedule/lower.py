@@ -12,11 +12,15 @@ from slicesim.decide.demand import (
     LSB_HIT,
     MSB_AHEAD,
     MSB_FETCHED,
+    SUBSTITUTED,
     DecodeDemand,
     Demand,
     PrefillDemand,
 )
 from slicesim.schedule.workload import DEMAND, NO_OP, PREFETCH, IntArray, OpKind, OpKinds, Shapes, Workload
+
+#: ``op_expert`` of all other operations.
+NO_EXPERT = -1
 
 #: Context lengths whose attention is worked out at once.
 CONTEXTS = 256
@@ -67,7 +71,7 @@ class Lowering:
         self._reach(int(demand.context.max()))
         tokens, _, top_k = demand.expert.shape
         batches, matrices = tokens * (len(self.layers) + 1), self.read_sizes.shape[2]
-        slots = _count(demand.outcome, demand.prefetched)
+        slots = _count(demand.outcome.reshape(-1), demand.prefetched.reshape(-1))
         ops = tokens * (len(self.layers) + int((self.feed_forward != NO_OP).sum()) + 1) + int(slots[0])
         reads, claims = matrices * int(slots[1]), matrices * int(slots[2])
         work = Workload(
@@ -81,7 +85,7 @@ class Lowering:
             batch_claim=np.zeros(batches + 1, dtype=np.int64),
             batch_layer=np.tile([*self.layers, -1], tokens),
             op_kind=np.empty(ops, dtype=np.int32),
-            op_expert=np.full(ops, -1, dtype=np.int32),
+            op_expert=np.empty(ops, dtype=np.int32),
             read_op=np.empty(reads, dtype=np.int32),
             read_kind=np.empty(reads, dtype=np.int32),
             read_expert=np.empty(reads, dtype=np.int32),
@@ -194,11 +198,11 @@ class Lowering:
 def _count(outcome, prefetched):
     """Return how many experts run, slices are read, and prefetched slices are claimed."""
     ops = reads = claims = 0
-    for what in outcome.flat:
+    for what in outcome:
         ops += what & DROPPED == 0
         reads += (what & MSB_FETCHED != 0) + (what & LSB_FETCHED != 0)
         claims += (what & MSB_AHEAD != 0) + (what & LSB_AHEAD != 0)
-    for entry in prefetched.flat:
+    for entry in prefetched:
         reads += entry >= 0
     return ops, reads, claims
 
@@ -220,24 +224,27 @@ def _lower(
         for layer in range(len(moe_index)):
             batch_op[batch], batch_read[batch], batch_claim[batch] = op, read, claim
             batch += 1
-            op_kind[op] = attention[layer, context[token]]
+            op_kind[op], op_expert[op] = attention[layer, context[token]], NO_EXPERT
             op += 1
             if feed_forward[layer] != NO_OP:
-                op_kind[op] = feed_forward[layer]
+                op_kind[op], op_expert[op] = feed_forward[layer], NO_EXPERT
                 op += 1
             index = moe_index[layer]
             if index < 0:
                 continue
             first, what = op, 0
-            for slot in range(top_k):  # in falling gate order; a substitute may stand out of it
-                place = slot
-                while place > 0 and served_gate[token, index, rank[place - 1]] < served_gate[token, index, slot]:
-                    rank[place] = rank[place - 1]
-                    place -= 1
-                rank[place] = slot
+            for slot in range(top_k):
+                rank[slot] = slot
                 what |= outcome[token, index, slot]
-            fetched_before = 0
-            for waits in range(2 if what & late else 1):  # those with nothing to wait for go first
+            if what & SUBSTITUTED:  # a substitute may stand out of the falling gate order
+                for slot in range(1, top_k):
+                    place = slot
+                    while place > 0 and served_gate[token, index, rank[place - 1]] < served_gate[token, index, slot]:
+                        rank[place] = rank[place - 1]
+                        place -= 1
+                    rank[place] = slot
+            fetched_before, some_wait = 0, what & late != 0
+            for waits in range(2 if some_wait else 1):  # those with nothing to wait for go first
                 for place in range(top_k):
                     what = outcome[token, index, rank[place]]
                     if what & DROPPED or (what & late != 0) != waits:
@@ -249,7 +256,7 @@ def _lower(
                     op_kind[op] = expert_kind[index, full, fetched, opens]
                     op_expert[op] = expert[token, index, rank[place]]
                     op += 1
-            for slot in range(top_k):
+            for slot in range(top_k if some_wait else 0):
                 what = outcome[token, index, slot]
                 if what & late == 0:
                     continue
@@ -279,6 +286,6 @@ def _lower(
                     read += 1
         batch_op[batch], batch_read[batch], batch_claim[batch] = op, read, claim
         batch += 1
-        op_kind[op] = head
+        op_kind[op], op_expert[op] = head, NO_EXPERT
         op += 1
     batch_op[batch], batch_read[batch], batch_claim[batch] = op, read, claim

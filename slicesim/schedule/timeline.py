@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +41,7 @@ class Timeline:
         """Columns to be filled in by an engine."""
         work = plan.workload
         counts = {"step": work.steps, "op": len(work.op_kind), "read": len(work.read_kind)}
-        return cls(**{name: np.zeros(counts[name.split("_")[0]], dtype=np.int64) for name in cls.__dataclass_fields__})
+        return cls(**{name: np.empty(counts[name.split("_")[0]], dtype=np.int64) for name in cls.__dataclass_fields__})
 
     def op_ready(self, plan: Plan) -> IntArray:
         """Return when the operation before each one had ended, or its step began."""
@@ -72,7 +73,8 @@ class StepTimes:
             work.step_op(), work.op_kind, timeline.op_request, timeline.op_end, ops.busy_ps, ops.stream_ps,
             npu, inside, stream,
         )  # fmt: skip
-        pipe, write = sum_by_step(work.step_read(), work.read_kind, np.stack((reads.pipe_ps, reads.write_ps), axis=1)).T
+        alike = np.zeros(len(reads.pipe_ps), dtype=np.int64)
+        (pipe, write), _ = sum_by_step(work.step_read(), work.read_kind, (reads.pipe_ps, reads.write_ps), alike)
         latency = timeline.step_end - timeline.step_start
         return cls(
             latency=latency,
@@ -84,37 +86,31 @@ class StepTimes:
         )
 
 
-def sum_by_step(starts: IntArray, kind: NDArray[np.int32], amounts: IntArray) -> IntArray:
-    """Sum amounts [kinds, columns] over the rows of each step; rows of step n are starts[n] to starts[n + 1]."""
-    total = np.zeros((len(starts) - 1, amounts.shape[1]), dtype=np.int64)
-    _sum_by_step(starts, kind, np.ascontiguousarray(amounts), total)
+def sum_by_step(starts: IntArray, kind: NDArray[np.int32], columns: Sequence[IntArray], group: IntArray) -> IntArray:
+    """Sum columns [kinds] over the rows of each step, groups of kinds apart: [groups, columns, steps].
+
+    Rows of step n are starts[n] to starts[n + 1]; group: 0 or 1, of each kind.
+    """
+    total = np.zeros((2, len(columns), len(starts) - 1), dtype=np.int64)
+    apart = np.stack((group == 0, group == 1), axis=1)
+    for place, column in enumerate(columns):
+        _sum_by_step(starts, kind, column[:, None] * apart, total[:, place])
     return total
 
 
 @jit
 def _sum_by_step(starts, kind, amounts, total):
-    for step in range(len(total)):
-        row, stop = starts[step], starts[step + 1]
-        while row < stop:
-            first, number = row, kind[row]
-            while row < stop and kind[row] == number:  # experts in a row are alike
-                row += 1
-            for column in range(amounts.shape[1]):
-                total[step, column] += (row - first) * amounts[number, column]
+    """amounts: [kinds, groups]; total: [groups, steps]."""
+    for step in range(total.shape[1]):
+        first = second = 0
+        for row in range(starts[step], starts[step + 1]):
+            first += amounts[kind[row], 0]
+            second += amounts[kind[row], 1]
+        total[0, step], total[1, step] = first, second
 
 
 @jit
-def _sum_operations(
-    starts,
-    kind,
-    request,
-    end,
-    busy_ps,
-    stream_ps,
-    npu,
-    inside,
-    stream,
-):
+def _sum_operations(starts, kind, request, end, busy_ps, stream_ps, npu, inside, stream):
     for step in range(len(npu)):
         computing = taken = streaming = 0
         for op in range(starts[step], starts[step + 1]):
