@@ -1,4 +1,4 @@
-"""One step ahead: the decision plane works on the next table while the schedule is busy with this one."""
+"""One step ahead: the decision plane works on its next table while the caller is busy with this one."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ Item = TypeVar("Item")
 def ahead(items: Iterable[Item]) -> Iterator[Item]:
     """Yield the items, each worked out in a thread while the caller has the one before; compiled code does not hold
     the interpreter. Whatever an item raises is raised here when its turn comes."""
-    iterator, end = iter(items), object()
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        coming = pool.submit(next, iterator, end)  # type: ignore[arg-type]
-        while (item := coming.result()) is not end:
-            coming = pool.submit(next, iterator, end)  # type: ignore[arg-type]
+    iterator = iter(items)
+    pool = ThreadPoolExecutor(max_workers=1)
+    try:
+        coming = pool.submit(next, iterator, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, iterator, None)
             yield item
+    finally:
+        pool.shutdown(wait=False)  # who stops early, by Ctrl-C for one, need not wait for the next item

@@ -11,7 +11,7 @@ import os
 import sys
 from collections import namedtuple
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -20,7 +20,8 @@ import numba
 from numba import njit
 from numba.core import event
 from numba.core.errors import NumbaError
-from numba.extending import overload, register_jitable
+from numba.extending import overload as numba_overload
+from numba.extending import register_jitable
 
 from slicesim.version import __version__
 
@@ -29,14 +30,23 @@ COMPILING = "slicesim: compiling; later runs load the result from disk\n"
 _ROOMS = (".", "decide", "schedule", "policies", "curves", "quality", "trace")
 
 
-def jit(function: Callable[..., Any]) -> Any:
-    """Compile a function at its first call, or load it from the cache on disk."""
+def jit(function: Callable[..., Any], *, inlined: bool = False) -> Any:
+    """Compile a function at its first call, or load it from the cache on disk.
+
+    inlined: into its callers, whatever its size; a call with many columns costs more than a short function.
+    """
     folder, before = _folder(), numba.config.CACHE_DIR
     numba.config.CACHE_DIR = folder
     try:
-        return njit(function, cache=bool(folder), nogil=True, _nrt=False)
+        return njit(function, cache=bool(folder), nogil=True, _nrt=False, forceinline=inlined)
     finally:
         numba.config.CACHE_DIR = before
+
+
+inlined = partial(jit, inlined=True)
+
+#: Choose an implementation by the types of the arguments, and inline it.
+overload = partial(numba_overload, jit_options={"forceinline": True})
 
 
 def rule(strategy: Any, *methods: str) -> Any:
@@ -112,4 +122,4 @@ class _Notice(event.Listener):  # type: ignore[misc]
 
 event.register("numba:compile", _Notice())
 
-__all__ = ["COMPILING", "NumbaError", "jit", "overload", "rule"]
+__all__ = ["COMPILING", "NumbaError", "inlined", "jit", "overload", "rule"]

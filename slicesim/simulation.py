@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from slicesim.account import Decided, account
-from slicesim.ahead import ahead
 from slicesim.checks import (
     capacity_bytes,
     check_capacity,
@@ -218,7 +217,7 @@ class Simulation:
     def decided(self) -> Iterator[tuple[Demand, Workload, Decided]]:
         """Yield each demand table, what it asks of a device, and what it says by itself."""
         lower = Lowering(Shapes(self.model, self.sizes, self.trace.header.layers))
-        for demand in ahead(decide(self.request())):
+        for demand in decide(self.request()):
             work = lower(demand)
             mass = GateMass.of(demand, self.sizes, self.scenario.settings.amat)
             yield demand, work, Decided.of(demand, work, self.sizes, mass)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from slicesim.compiled import jit
+from slicesim.compiled import inlined, jit
 from slicesim.errors import UserError
 from slicesim.policies.base import Keys
 from slicesim.policies.eviction import Eviction
@@ -23,7 +23,7 @@ _OWN_CODE = str(Path(__file__).parents[1])
 # Compiled functions take records: ``slices`` and ``caches`` of SliceState, and its ``clock``.
 
 
-@jit
+@inlined
 def insert(slices, caches, clock, entry):
     """Make a slice resident."""
     slices[entry].resident = True
@@ -32,7 +32,7 @@ def insert(slices, caches, clock, entry):
     caches[slices[entry].group].used_bytes += slices[entry].size_bytes
 
 
-@jit
+@inlined
 def look_up(slices, entry, fetched, stamp):
     """Stamp a slice, and make it resident; return the bytes that this adds to its cache.
 
@@ -45,7 +45,7 @@ def look_up(slices, entry, fetched, stamp):
     return record.size_bytes if fetched else 0
 
 
-@jit
+@inlined
 def count(slices, entry, fetched, stamp, gate):
     """Keep the statistics of a look-up, for strategies that ask for them."""
     record = slices[entry]
@@ -55,7 +55,7 @@ def count(slices, entry, fetched, stamp, gate):
     record.gate_mass += gate
 
 
-@jit
+@inlined
 def drop(slices, caches, entry):
     """Take one resident slice out; its LSB, where it has one, is the caller's business."""
     slices[entry].resident = False
@@ -63,7 +63,7 @@ def drop(slices, caches, entry):
     caches[slices[entry].group].used_bytes -= slices[entry].size_bytes
 
 
-@jit
+@inlined
 def evict(slices, caches, entry):
     """Take out a slice where it is resident; an LSB never outlives its MSB."""
     if slices[entry].resident:

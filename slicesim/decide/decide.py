@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from slicesim.ahead import ahead
 from slicesim.compiled import NumbaError, rule
 from slicesim.decide.cache import evict_all, eviction_score, make_room
 from slicesim.decide.decode import SLOT, SPREAD, Tokens, serve
@@ -46,8 +47,12 @@ class Request:
 
 
 def decide(request: Request) -> Iterator[Demand]:
-    """Yield one PrefillDemand per prompt and DecodeDemands of at most TOKENS_PER_TABLE tokens, in trace order."""
-    return Decision(request).run()
+    """Yield one PrefillDemand per prompt and DecodeDemands of at most TOKENS_PER_TABLE tokens, in trace order.
+
+    Where all of the policy is compiled, the next table is under way while the caller is busy with one.
+    """
+    decision = Decision(request)
+    return decision.run() if isinstance(decision.order, Outside) else ahead(decision.run())
 
 
 class Decision:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from slicesim.compiled import jit, overload
+from slicesim.compiled import inlined, jit, overload
 from slicesim.decide.cache import insert, look_up
 from slicesim.decide.demand import (
     DROPPED,
@@ -243,7 +243,7 @@ def _requested_bytes(slots, slices, base):
     return total
 
 
-@jit
+@inlined
 def _all_bytes(caches):
     total = 0
     for cache in caches:
@@ -251,7 +251,7 @@ def _all_bytes(caches):
     return total
 
 
-@jit
+@inlined
 def _stock(slots, ids, scores, critical):
     """Sort the stock experts by falling score; equal scores keep slot order. A place is counted: no branch to guess."""
     for index in range(len(slots)):
@@ -268,7 +268,7 @@ def _stock(slots, ids, scores, critical):
         slot.outcome = 0
 
 
-@jit
+@inlined
 def _spread(logits):
     low = high = np.float64(logits[0])
     for logit in logits:
@@ -321,7 +321,7 @@ def _swap(slots, place):
     a.critical, b.critical = b.critical, a.critical
 
 
-@jit
+@inlined
 def _look_up(slots, slices, base, fetches_lsb):
     """Judge every request against what is resident now, before anything moves."""
     for slot in slots:
@@ -335,12 +335,12 @@ def _look_up(slots, slices, base, fetches_lsb):
         slot.outcome |= outcome
 
 
-@jit
+@inlined
 def _hit(slices, entry, hit, ahead):
     return hit | ahead if slices[entry].ahead else hit
 
 
-@jit
+@inlined
 def count_lookups(slots):
     """Return (misses, look-ups) of a batch's slices; denied requests are no look-ups."""
     misses = hits = 0
@@ -351,7 +351,7 @@ def count_lookups(slots):
     return misses, misses + hits
 
 
-@jit
+@inlined
 def _deny(slots, tokens, token, layer, slices, base, book):
     """Deny requests until the budget holds: lowest-gate LSBs first, then lowest-gate missing experts."""
     misses, lookups = count_lookups(slots)

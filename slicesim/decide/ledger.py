@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from slicesim.compiled import jit
+from slicesim.compiled import inlined
 from slicesim.policies.constraint import Constraint, Watch
 
 #: What is watched, and the counts: of a request, or of its last tokens; ``*_before``: when the token in hand began.
@@ -61,19 +61,19 @@ class Ledger(NamedTuple):
 # What follows is compiled; ``book`` is the record itself.
 
 
-@jit
+@inlined
 def active(book):
     """Whether the constraint counts and acts at this decode step."""
     return book.acts and book.step >= book.start_step
 
 
-@jit
+@inlined
 def allows(book, misses, lookups):
     """Whether a batch with so many new misses and look-ups keeps the target."""
     return book.misses + misses <= book.target * (book.lookups + lookups)
 
 
-@jit
+@inlined
 def end_token(book, window):
     """Let the controller correct its strength over its window, and go to the next decode step."""
     size = len(window)

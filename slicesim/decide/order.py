@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from slicesim.compiled import jit, overload
+from slicesim.compiled import inlined, jit, overload
 from slicesim.decide.cache import count, drop, evict
 from slicesim.policies.eviction import Eviction
 from slicesim.policies.slices import LSB, MSB, IntArray, SliceState
@@ -142,7 +142,7 @@ def _rebuild(order, rule, slices, now, entries):
 # ---------------------------------------------------------------- queues
 
 
-@jit
+@inlined
 def _is_stale(use, slices):
     return (slices[use.entry].last_use != use.stamp) | (not slices[use.entry].resident)
 
@@ -195,7 +195,7 @@ def _queues_make_room(order, rule, slices, caches, now, cache, begun):
 # ---------------------------------------------------------------- tournament
 
 
-@jit
+@inlined
 def _ask(rank, rule, entry, now):
     """Enter the key and tie of a slice."""
     key = float(key_of(rule, entry, now))
@@ -204,12 +204,12 @@ def _ask(rank, rule, entry, now):
     rank.key, rank.tie, rank.entry = key, tie_of(rule, entry), entry.number
 
 
-@jit
+@inlined
 def _leaves_before(a, b):
     return (a.key < b.key) | ((a.key == b.key) & ((a.tie < b.tie) | ((a.tie == b.tie) & (a.entry < b.entry))))
 
 
-@jit
+@inlined
 def _climb(nodes, node):
     """Decide anew every match above a leaf."""
     while node > 1:
@@ -221,7 +221,7 @@ def _climb(nodes, node):
         above.key, above.tie, above.entry = first.key, first.tie, first.entry
 
 
-@jit
+@inlined
 def _open(nodes, node):
     nodes[node].key, nodes[node].tie, nodes[node].entry = np.inf, OPEN, OPEN
     _climb(nodes, node)
@@ -235,7 +235,7 @@ def _tournament_rebuild(order, rule, slices, now, entries):
         _take(order, rule, slices, now, entry)
 
 
-@jit
+@inlined
 def _take(order, rule, slices, now, entry):
     cache = slices[entry].group
     nodes = order.nodes[cache]

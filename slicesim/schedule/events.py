@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from slicesim.compiled import jit
+from slicesim.compiled import inlined, jit
 from slicesim.schedule.fast import require_time_left
 from slicesim.schedule.plan import Plan
 from slicesim.schedule.timeline import Timeline
@@ -223,7 +223,7 @@ def _any_left(reads, first, stop):
     return False
 
 
-@jit
+@inlined
 def _execute(servers, durations, fills, stream_ps, tile_ps):
     """One operation from now on; return (request, grant, end), with the clock at its end, before that instant's grants.
 
@@ -242,14 +242,14 @@ def _execute(servers, durations, fills, stream_ps, tile_ps):
     return request, grant, end
 
 
-@jit
+@inlined
 def _go_on(servers, durations, fills, limit):
     """Make the grants of this instant, and go on to the next completions."""
     _grant(servers, durations)
     _complete(servers, durations, fills, limit)
 
 
-@jit
+@inlined
 def _complete(servers, durations, fills, limit):
     """Go to the next completions, not beyond ``limit``, and carry them out."""
     state, lanes, reads = servers.state[0], servers.lanes, servers.reads
@@ -287,7 +287,7 @@ def _complete(servers, durations, fills, limit):
                 lane.read = NOTHING
 
 
-@jit
+@inlined
 def _grant(servers, durations):
     """Let every free server take the first of those that wait; True where the NPU got the DRAM."""
     state, lanes, reads = servers.state[0], servers.lanes, servers.reads
@@ -327,7 +327,7 @@ def _grant(servers, durations):
     return False
 
 
-@jit
+@inlined
 def _goes_first(reads, a, b):
     first, second = reads[a], reads[b]
     if first.priority != second.priority:
@@ -337,14 +337,14 @@ def _goes_first(reads, a, b):
     return a < b
 
 
-@jit
+@inlined
 def _ask_for_lane(servers, place):
     read = servers.reads[place]
     read.stage, read.arrival = WAITS_FOR_LANE, servers.state[0].now
     _enter(servers, FOR_LANE, place)
 
 
-@jit
+@inlined
 def _hurry(servers, place):
     """Raise the priority of a read, wherever it is; it keeps its arrival time."""
     read = servers.reads[place]
@@ -365,28 +365,30 @@ def _enter_all(servers):
             _enter(servers, FOR_DRAM, place)
 
 
-@jit
+@inlined
 def _enter(servers, server, place):
     """Put a read into the queue of its priority, by arrival and number. Most come last anyway."""
-    reads = servers.reads
-    queue, ends = servers.queues[server, reads[place].priority], servers.ends[server, reads[place].priority]
-    spot = ends[1]
-    while spot > ends[0] and _goes_first(reads, place, queue[spot - 1]):
-        queue[spot] = queue[spot - 1]
+    reads, queues, ends = servers.reads, servers.queues, servers.ends
+    priority = reads[place].priority
+    spot, start = ends[server, priority, 1], ends[server, priority, 0]
+    while spot > start and _goes_first(reads, place, queues[server, priority, spot - 1]):
+        queues[server, priority, spot] = queues[server, priority, spot - 1]
         spot -= 1
-    queue[spot] = place
-    ends[1] += 1
+    queues[server, priority, spot] = place
+    ends[server, priority, 1] += 1
 
 
-@jit
+@inlined
 def _first(servers, server, stage):
     """Return the read whose turn it is, or NOTHING. Reads that have gone on with a higher priority are passed over."""
-    reads = servers.reads
+    reads, queues, ends = servers.reads, servers.queues, servers.ends
     for priority in range(2):
-        queue, ends = servers.queues[server, priority], servers.ends[server, priority]
-        while ends[0] < ends[1]:
-            read = reads[queue[ends[0]]]
-            if read.stage == stage and read.priority == priority:
-                return queue[ends[0]]
-            ends[0] += 1
+        spot, stop = ends[server, priority, 0], ends[server, priority, 1]
+        while spot < stop:
+            place = queues[server, priority, spot]
+            if reads[place].stage == stage and reads[place].priority == priority:
+                ends[server, priority, 0] = spot
+                return place
+            spot += 1
+        ends[server, priority, 0] = spot
     return NOTHING

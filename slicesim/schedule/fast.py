@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from slicesim.compiled import jit
+from slicesim.compiled import inlined, jit
 from slicesim.schedule.plan import Plan
 from slicesim.schedule.timeline import Timeline
 
@@ -106,7 +106,7 @@ def _run(
     return now
 
 
-@jit
+@inlined
 def _read(
     now, first, reads, read_kind, latency_ps, pipe_ps, lane_ps, lane_free, fills, read_lane, read_start, read_pipe,
     read_end,
@@ -135,7 +135,7 @@ def _read(
         fills[place] = read
 
 
-@jit
+@inlined
 def _fill(fills, served, stop, dram_free, read_kind, write_ps, read_end, read_write, read_usable):
     """Write the fills from place ``served`` up to ``stop`` to DRAM; return when it is free again."""
     for place in range(served, stop):

@@ -65,7 +65,7 @@ START = {
     "hot_time_constant_s": 1e-5,
     "client_share": 0.125,
     "gemv_utilisation": 0.125,
-    "capacity_kib": 0.05,
+    "capacity_kib": 0.0625,
     "clock_ghz": 0.02,
     "macs_per_cycle": 8,
     "dequant_ps_per_weight": 500.0,
