@@ -38,15 +38,23 @@ class Queues(NamedTuple):
     queues: int
 
 
-class Tournament(NamedTuple):
-    """For keys that change with their own slice's look-up only: a tree of who leaves before whom, one per cache.
+class Layers(NamedTuple):
+    """For keys that change with their own slice's look-up only: ranks of all, and the first to leave of each layer.
 
-    nodes: RANK [caches, 2 * width]; node n is the first to leave of nodes 2 n and 2 n + 1, leaves begin at ``width``
-    in order of entries, the first of them ``start`` [caches]; a leaf whose slice is not resident is OPEN.
+    keys, ties: int64 [entries], OPEN where a slice is not resident; first: entry [layers]; stale: bool [layers], where
+    ``first`` has to be found anew; layer_slices: entries of a layer; cache_layers: layers of a cache. Keys are the
+    whole numbers whose order is that of the floats: the least of many is found several at a time. number, bits: one
+    float, and the same memory as an integer.
     """
 
-    nodes: Any
-    start: IntArray
+    keys: IntArray
+    ties: IntArray
+    number: Any
+    bits: IntArray
+    first: IntArray
+    stale: Any
+    layer_slices: int
+    cache_layers: int
 
 
 class Scan(NamedTuple):
@@ -61,7 +69,7 @@ class Outside(NamedTuple):
     nothing: int = 0
 
 
-Order = Queues | Tournament | Scan | Outside
+Order = Queues | Layers | Scan | Outside
 
 
 def order_of(state: SliceState, eviction: Eviction) -> Order:
@@ -76,8 +84,11 @@ def order_of(state: SliceState, eviction: Eviction) -> Order:
         return Queues(log, np.zeros((caches * queues, 2), dtype=np.int64), queue, queues)
     if eviction.volatile:
         return Scan(np.zeros(entries, dtype=RANK))
-    width = 1 << (entries // caches - 1).bit_length()
-    return Tournament(np.zeros((caches, 2 * width), dtype=RANK), np.arange(caches) * (entries // caches))
+    of_layer = 2 * state.experts
+    layers = entries // of_layer
+    keys, ties, first = (np.zeros(size, dtype=np.int64) for size in (entries, entries, layers))
+    number, stale = np.zeros(1), np.zeros(layers, dtype=np.bool_)
+    return Layers(keys, ties, number, number.view(np.int64), first, stale, of_layer, layers // caches)
 
 
 def rebuild_order(order: Order, rule: object, state: SliceState) -> None:
@@ -192,74 +203,86 @@ def _queues_make_room(order, rule, slices, caches, now, cache, begun):
     return True
 
 
-# ---------------------------------------------------------------- tournament
+# ---------------------------------------------------------------- layers
 
 
 @inlined
-def _ask(rank, rule, entry, now):
-    """Enter the key and tie of a slice."""
+def _ask(rule, entry, now):
+    """Return the key of a slice."""
     key = float(key_of(rule, entry, now))
     if key != key:
         raise ValueError("NaN is no key")
-    rank.key, rank.tie, rank.entry = key, tie_of(rule, entry), entry.number
+    return key
 
 
 @inlined
-def _leaves_before(a, b):
-    return (a.key < b.key) | ((a.key == b.key) & ((a.tie < b.tie) | ((a.tie == b.tie) & (a.entry < b.entry))))
+def _leaves_before(order, a, b):
+    """Whether an entry leaves before another one with a higher number."""
+    return (order.keys[a] < order.keys[b]) | ((order.keys[a] == order.keys[b]) & (order.ties[a] <= order.ties[b]))
 
 
 @inlined
-def _climb(nodes, node):
-    """Decide anew every match above a leaf."""
-    while node > 1:
-        node //= 2
-        left, right, above = nodes[2 * node], nodes[2 * node + 1], nodes[node]
-        first = right if _leaves_before(right, left) else left
-        if above.key == first.key and above.tie == first.tie and above.entry == first.entry:
-            break
-        above.key, above.tie, above.entry = first.key, first.tie, first.entry
+def _open(order, entry):
+    order.keys[entry] = order.ties[entry] = OPEN
+    order.stale[entry // order.layer_slices] = True
+
+
+@jit
+def _find_first(order, layer):
+    start = order.layer_slices * layer
+    keys, ties = order.keys[start : start + order.layer_slices], order.ties[start : start + order.layer_slices]
+    key = tie = OPEN
+    for place in range(len(keys)):
+        key = min(key, keys[place])
+    for place in range(len(keys)):
+        tie = min(tie, ties[place] if keys[place] == key else OPEN)
+    place = 0
+    while keys[place] != key or ties[place] != tie:
+        place += 1
+    order.first[layer] = start + place
+    order.stale[layer] = False
 
 
 @inlined
-def _open(nodes, node):
-    nodes[node].key, nodes[node].tie, nodes[node].entry = np.inf, OPEN, OPEN
-    _climb(nodes, node)
+def _enter(order, rule, slices, now, entry):
+    """Give a slice its rank."""
+    order.number[0] = _ask(rule, slices[entry], now) + 0.0  # minus zero is zero
+    bits = order.bits[0]
+    order.keys[entry] = bits if bits >= 0 else bits ^ OPEN  # of two negative floats the larger one has fewer bits
+    order.ties[entry] = tie_of(rule, slices[entry])
 
 
-def _tournament_rebuild(order, rule, slices, now, entries):
-    for cache in range(len(order.start)):
-        for node in order.nodes[cache]:
-            node.key, node.tie, node.entry = np.inf, OPEN, OPEN
+def _layers_rebuild(order, rule, slices, now, entries):
+    for entry in range(len(order.keys)):
+        _open(order, entry)
     for entry in entries:
-        _take(order, rule, slices, now, entry)
+        _enter(order, rule, slices, now, entry)
 
 
-@inlined
-def _take(order, rule, slices, now, entry):
-    cache = slices[entry].group
-    nodes = order.nodes[cache]
-    leaf = len(nodes) // 2 + entry - order.start[cache]
-    _ask(nodes[leaf], rule, slices[entry], now)
-    _climb(nodes, leaf)
+def _layers_settle(order, rule, slices, now, entry):
+    _enter(order, rule, slices, now, entry)
+    order.stale[slices[entry].layer] = True
 
 
-def _tournament_settle(order, rule, slices, now, entry):
-    _take(order, rule, slices, now, entry)
-
-
-def _tournament_make_room(order, rule, slices, caches, now, cache, begun):
-    nodes = order.nodes[cache]
-    first_leaf = len(nodes) // 2 - order.start[cache]
-    while caches[cache].used_bytes > caches[cache].capacity_bytes and nodes[1].entry != OPEN:
-        entry = nodes[1].entry
-        _open(nodes, first_leaf + entry)
-        if slices[entry].last_use > begun:  # settled with the rest of the batch
+def _layers_make_room(order, rule, slices, caches, now, cache, begun):
+    layers = order.cache_layers
+    while caches[cache].used_bytes > caches[cache].capacity_bytes:
+        victim = -1
+        for layer in range(layers * cache, layers * (cache + 1)):
+            if order.stale[layer]:
+                _find_first(order, layer)
+            entry = order.first[layer]
+            if victim < 0 or not _leaves_before(order, victim, entry):
+                victim = entry
+        if order.ties[victim] == OPEN:
+            break
+        _open(order, victim)
+        if slices[victim].last_use > begun:  # settled with the rest of the batch
             continue
-        drop(slices, caches, entry)
-        if slices[entry].kind == MSB and slices[entry + 1].resident:
-            _open(nodes, first_leaf + entry + 1)
-            drop(slices, caches, entry + 1)
+        drop(slices, caches, victim)
+        if slices[victim].kind == MSB and slices[victim + 1].resident:
+            _open(order, victim + 1)
+            drop(slices, caches, victim + 1)
     return True
 
 
@@ -294,12 +317,14 @@ def _scan_make_room(order, rule, slices, caches, now, cache, begun):
     ranks, count = order.ranks, 0
     for entry in range(len(slices)):
         if slices[entry].resident and slices[entry].group == cache and slices[entry].last_use <= begun:
-            _ask(ranks[count], rule, slices[entry], now)
+            rank = ranks[count]
+            rank.key, rank.tie, rank.entry = _ask(rule, slices[entry], now), tie_of(rule, slices[entry]), entry
             count += 1
     while caches[cache].used_bytes > caches[cache].capacity_bytes and count > 0:
         place = 0
         for other in range(1, count):
-            if _leaves_before(ranks[other], ranks[place]):
+            a, b = ranks[other], ranks[place]
+            if a.key < b.key or (a.key == b.key and (a.tie < b.tie or (a.tie == b.tie and a.entry < b.entry))):
                 place = other
         victim, count = ranks[place].entry, count - 1
         ranks[place] = ranks[count]
@@ -320,18 +345,14 @@ def _choose(**implementations: Any) -> Callable[[Any], Any]:
 
 
 _REBUILD = _choose(
-    Queues=_queues_rebuild, Tournament=_tournament_rebuild, Scan=_nothing_to_rebuild, Outside=_nothing_to_rebuild
+    Queues=_queues_rebuild, Layers=_layers_rebuild, Scan=_nothing_to_rebuild, Outside=_nothing_to_rebuild
 )
-_EXPECT = _choose(
-    Queues=_queues_expect, Tournament=_nothing_to_expect, Scan=_nothing_to_expect, Outside=_nothing_to_expect
-)
-_STAMPED = _choose(Queues=_queues_stamped, Tournament=_nothing_to_heed, Scan=_nothing_to_heed, Outside=_nothing_to_heed)
-_LOOKED_UP = _choose(Queues=_nobody_asks, Tournament=_count, Scan=_count, Outside=_count)
-_SETTLE = _choose(
-    Queues=_nothing_to_settle, Tournament=_tournament_settle, Scan=_nothing_to_settle, Outside=_nothing_to_settle
-)
+_EXPECT = _choose(Queues=_queues_expect, Layers=_nothing_to_expect, Scan=_nothing_to_expect, Outside=_nothing_to_expect)
+_STAMPED = _choose(Queues=_queues_stamped, Layers=_nothing_to_heed, Scan=_nothing_to_heed, Outside=_nothing_to_heed)
+_LOOKED_UP = _choose(Queues=_nobody_asks, Layers=_count, Scan=_count, Outside=_count)
+_SETTLE = _choose(Queues=_nothing_to_settle, Layers=_layers_settle, Scan=_nothing_to_settle, Outside=_nothing_to_settle)
 _MAKE_ROOM = _choose(
-    Queues=_queues_make_room, Tournament=_tournament_make_room, Scan=_scan_make_room, Outside=_outside_make_room
+    Queues=_queues_make_room, Layers=_layers_make_room, Scan=_scan_make_room, Outside=_outside_make_room
 )
 overload(rebuild)(lambda order, rule, slices, now, entries: _REBUILD(order))
 overload(expect)(lambda order, slices, cache, stamps: _EXPECT(order))

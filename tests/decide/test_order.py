@@ -1,4 +1,4 @@
-"""Lists of uses, tournament, scan and Python choose the same victims for the same strategy."""
+"""Logs of uses, ranks by layer, scan and Python choose the same victims for the same strategy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from slicesim.decide import decide
 from slicesim.decide.decide import Decision
-from slicesim.decide.order import Outside, Queues, Scan, Tournament
+from slicesim.decide.order import Layers, Outside, Queues, Scan
 from slicesim.policies import MSB, Eviction
 from slicesim.policies.eviction import Dbsc
 from tests.kit import EXPERT_BYTES, random_trace, simulation
@@ -50,7 +50,7 @@ class WithScore(Eviction):
         return (state.kind[entries] == MSB,)
 
 
-KINDS = [(ByKind, Queues), (ByKey, Tournament), (Volatile, Scan), (NotCompiled, Outside), (WithScore, Outside)]
+KINDS = [(ByKind, Queues), (ByKey, Layers), (Volatile, Scan), (NotCompiled, Outside), (WithScore, Outside)]
 
 
 def outcome(strategy: type[Eviction], trace: Any, **keys: Any) -> tuple[np.ndarray, ...]:
