@@ -1,4 +1,4 @@
-"""One step ahead: the decision plane works on its next table while the caller is busy with this one."""
+"""One step ahead: demand tables are made while the caller is busy with the one before."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from slicesim.account import Decided, account
+from slicesim.ahead import ahead
 from slicesim.checks import (
     capacity_bytes,
     check_capacity,
@@ -217,8 +218,9 @@ class Simulation:
     def decided(self) -> Iterator[tuple[Demand, Workload, Decided]]:
         """Yield each demand table, what it asks of a device, and what it says by itself."""
         lower = Lowering(Shapes(self.model, self.sizes, self.trace.header.layers))
-        for demand in decide(self.request()):
-            work = lower(demand)
+        decision = decide(self.request())
+        tables = ((demand, lower(demand)) for demand in decision)
+        for demand, work in ahead(tables) if decision.is_compiled else tables:
             mass = GateMass.of(demand, self.sizes, self.scenario.settings.amat)
             yield demand, work, Decided.of(demand, work, self.sizes, mass)
 

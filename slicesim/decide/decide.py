@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from slicesim.ahead import ahead
 from slicesim.compiled import NumbaError, rule
 from slicesim.decide.cache import evict_all, eviction_score, make_room
 from slicesim.decide.decode import SLOT, SPREAD, Tokens, serve
@@ -46,13 +45,12 @@ class Request:
     seed: int
 
 
-def decide(request: Request) -> Iterator[Demand]:
-    """Yield one PrefillDemand per prompt and DecodeDemands of at most TOKENS_PER_TABLE tokens, in trace order.
+def decide(request: Request) -> Decision:
+    """Return the demand tables, to be gone through once.
 
-    Where all of the policy is compiled, the next table is under way while the caller is busy with one.
+    One PrefillDemand per prompt and DecodeDemands of at most TOKENS_PER_TABLE tokens, in trace order.
     """
-    decision = Decision(request)
-    return decision.run() if isinstance(decision.order, Outside) else ahead(decision.run())
+    return Decision(request)
 
 
 class Decision:
@@ -76,6 +74,15 @@ class Decision:
         self.routing = rule(policy.routing, "select") if policy.routing.reroutes else None
         self.order, self.eviction = _order(self.state, policy.eviction)
         self.score = eviction_score(self.state, policy.eviction)
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether it runs without Python, so that another thread can be busy meanwhile."""
+        return not isinstance(self.order, Outside)
+
+    def __iter__(self) -> Iterator[Demand]:
+        """Go through the trace."""
+        return self.run()
 
     def run(self) -> Iterator[Demand]:
         """Go through the trace once."""

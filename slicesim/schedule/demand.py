@@ -143,8 +143,9 @@ class DemandLowering:
         first, self.reads = self.reads, self.reads + len(table.reads)
         op, kind, expert = np.array(table.reads, dtype=np.int32).reshape(-1, 3).T
         batches = len(table.batch_op) - 1
+        op_kind = np.array(self.kinds.numbers(table.ops), dtype=np.int32)
         return Workload(
-            self.kinds,
+            self.kinds.table(),
             self.read_sizes,
             self.read_layer,
             first,
@@ -153,7 +154,7 @@ class DemandLowering:
             batch_read=np.array(table.batch_read, dtype=np.int64),
             batch_claim=np.zeros(batches + 1, dtype=np.int64),
             batch_layer=np.array(table.batch_layer, dtype=np.int64),
-            op_kind=np.array(self.kinds.numbers(table.ops), dtype=np.int32),
+            op_kind=op_kind,
             op_expert=np.full(len(table.ops), NO_OP, dtype=np.int32),
             read_op=op,
             read_kind=kind,

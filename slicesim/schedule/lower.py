@@ -75,7 +75,7 @@ class Lowering:
         ops = tokens * (len(self.layers) + int((self.feed_forward != NO_OP).sum()) + 1) + int(slots[0])
         reads, claims = matrices * int(slots[1]), matrices * int(slots[2])
         work = Workload(
-            self.kinds,
+            self.kinds.table(),
             self.read_sizes,
             self.moe_layers,
             self.reads,
@@ -174,7 +174,7 @@ class Lowering:
         first = (2 * read_index + is_lsb_of_read) * matrices
         batches = len(batch_op) - 1
         return Workload(
-            kinds,
+            kinds.table(),
             self.read_sizes,
             self.moe_layers,
             self.reads,

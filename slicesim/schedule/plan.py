@@ -17,7 +17,7 @@ from slicesim.hardware.client import Work
 from slicesim.models import ModelGeometry
 from slicesim.schedule.heat import Heat
 from slicesim.schedule.products import ROUTED_ATTENTION, products
-from slicesim.schedule.workload import OpKind, OpKinds, Workload
+from slicesim.schedule.workload import KindTable, OpKind, OpKinds, Workload
 
 IntArray = NDArray[np.int64]
 
@@ -79,15 +79,15 @@ class Planner:
         warmed = self.heat(workload, self._reads.pipe_ps)
         return Plan(warmed, self._times_of(workload.kinds), self._reads)
 
-    def _times_of(self, kinds: OpKinds) -> OpTimes:
+    def _times_of(self, kinds: KindTable) -> OpTimes:
         """Work out the times of kinds that are new since this table was last seen."""
-        times = self._ops.get(kinds)
+        times = self._ops.get(kinds.family)
         known = 0 if times is None else len(times.stream_ps)
         if times is None or known < len(kinds):
             new = self._op_times(OpKind(*(column[known:] for column in kinds.columns)))  # type: ignore[index]
             pairs = zip(vars(times or new).values(), vars(new).values(), strict=True)
             times = new if not known else OpTimes(*(np.concatenate(pair) for pair in pairs))
-            self._ops[kinds] = times
+            self._ops[kinds.family] = times
         return times
 
     def _op_times(self, kinds: Any) -> OpTimes:

@@ -9,7 +9,7 @@ import numpy as np
 from slicesim.hardware.units import bytes_per_second, duration_ps
 from slicesim.scenario.software import Software
 from slicesim.schedule.plan import IntArray, OpTimes, Plan
-from slicesim.schedule.workload import OpKinds
+from slicesim.schedule.workload import KindTable
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class SoftwareCosts:
             return plan
         return replace(plan, ops=_later(_recorded(plan.ops, recorded), insert))
 
-    def insert_ps(self, kinds: OpKinds) -> IntArray:
+    def insert_ps(self, kinds: KindTable) -> IntArray:
         """Time to put what was read into the cache, for each kind of operation."""
         columns = kinds.columns
         times = np.zeros(len(kinds), dtype=np.int64)

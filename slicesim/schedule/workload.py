@@ -87,6 +87,22 @@ class OpKinds:
             self.extend(np.array([kind], dtype=np.int64).T)
         return self._number[kind]
 
+    def table(self) -> KindTable:
+        """Return the kinds as they are now."""
+        return KindTable(self, self.columns)
+
+
+@dataclass(frozen=True)
+class KindTable:
+    """Kinds at one moment: those of a workload do not change while more are added for the next one."""
+
+    family: OpKinds
+    columns: OpKind
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.columns.read_bytes)  # type: ignore[arg-type]
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -101,7 +117,7 @@ class Workload:
     layer of each MoE layer that is replayed.
     """
 
-    kinds: OpKinds
+    kinds: KindTable
     read_sizes: IntArray
     moe_layers: IntArray
     first_read: int
