@@ -22,7 +22,7 @@ NEVER = np.iinfo(np.int64).max
 NOTHING = -1
 
 #: Where a read is.
-UNSEEN, WAITS_FOR_LANE, LATENCY, WAITS_FOR_PIPE, ON_PIPE, ON_LANE, WAITS_FOR_DRAM, ON_DRAM, USABLE = range(9)
+WAITS_FOR_LANE, LATENCY, WAITS_FOR_PIPE, ON_PIPE, ON_LANE, WAITS_FOR_DRAM, ON_DRAM, USABLE = range(8)
 
 #: One flash read: kind; stage, priority, arrival (of its present request), waiting: the operation that waits for it.
 READ = np.dtype(
@@ -111,21 +111,20 @@ class EventEngine:
             self.lanes = np.zeros(plan.reads.lanes, dtype=LANE)
             self.lanes["read"], self.lanes["until"] = NOTHING, NEVER
         under_way = len(self.reads)
-        reads = np.zeros(under_way + len(work.read_kind), dtype=READ)
+        reads = np.empty(under_way + len(work.read_kind), dtype=READ)
         reads[:under_way] = self.reads
         own = reads[under_way:]
-        own["kind"], own["waiting"], own["priority"] = work.read_kind, work.read_op, work.read_priority
         timeline = replace(Timeline.empty(plan), **{f"read_{name}": own[name] for name in TIMES})
-        servers = self._servers(reads)
+        servers = self._servers(reads, under_way)
         numbers = np.concatenate((self.numbers, work.first_read + np.arange(len(own))))
         place = np.searchsorted(numbers, work.claim_read)
         there = np.append(numbers, NOTHING)[place] == work.claim_read  # others have long been usable
         claimed = np.where(there, place, NOTHING)
         _run(
             servers, self.durations, under_way, work.step_batch, work.batch_op, work.batch_read, work.batch_claim,
-            work.op_kind, work.claim_op, claimed, ops.stream_ps, ops.first_ps, ops.compute_ps,
-            np.zeros(len(work.op_kind), dtype=np.int64), timeline.step_start, timeline.step_end, timeline.op_request,
-            timeline.op_grant, timeline.op_end,
+            work.op_kind, work.read_kind, work.read_op, work.read_priority, work.claim_op, claimed, ops.stream_ps,
+            ops.first_ps, ops.compute_ps, np.zeros(len(work.op_kind), dtype=np.int64), timeline.step_start,
+            timeline.step_end, timeline.op_request, timeline.op_grant, timeline.op_end,
         )  # fmt: skip
         self._hand_on(reads, numbers, timeline)
         return timeline
@@ -133,15 +132,15 @@ class EventEngine:
     def finish(self) -> None:
         """Let prefetches that nobody waits for come to their end."""
         if self.durations is not None and len(self.reads):
-            servers = self._servers(self.reads)
+            servers = self._servers(self.reads, len(self.reads))
             _drain(servers, self.durations)
             self._hand_on(servers.reads, self.numbers)
 
-    def _servers(self, reads: Any) -> Servers:
+    def _servers(self, reads: Any, under_way: int) -> Servers:
         """Put the reads under way back into the queues."""
         queues, ends = np.zeros((2, 2, len(reads) + 1), dtype=np.int64), np.zeros((2, 2, 2), dtype=np.int64)
         servers = Servers(reads, self.lanes, self.state, queues, ends)
-        _enter_all(servers)
+        _enter_all(servers, under_way)
         return servers
 
     def _hand_on(self, reads: Any, numbers: Any, own: Timeline | None = None) -> None:
@@ -151,7 +150,7 @@ class EventEngine:
             timeline, row = self.rows[place]
             for name in TIMES:
                 getattr(timeline, f"read_{name}")[row] = reads[name][place]
-        left = np.flatnonzero((reads["stage"] != USABLE) & (reads["stage"] != UNSEEN))
+        left = np.flatnonzero(reads["stage"] != USABLE)
         new_place = np.full(len(reads) + 1, NOTHING)  # the last one stands for NOTHING
         new_place[left] = np.arange(len(left))
         for record, name in ((self.lanes, "read"), (self.state, "pipe_read"), (self.state, "dram_read")):
@@ -166,8 +165,9 @@ class EventEngine:
 
 @jit
 def _run(
-    servers, durations, under_way, step_batch, batch_op, batch_read, batch_claim, op_kind, claim_op, claimed,
-    stream_ps, first_ps, compute_ps, fills, step_start, step_end, op_request, op_grant, op_end,
+    servers, durations, under_way, step_batch, batch_op, batch_read, batch_claim, op_kind, read_kind, read_op,
+    read_priority, claim_op, claimed, stream_ps, first_ps, compute_ps, fills, step_start, step_end, op_request,
+    op_grant, op_end,
 ):  # fmt: skip
     """Fill in the times of steps and operations. fills: scratch [operations], reads that each one waits for."""
     state, reads = servers.state[0], servers.reads
@@ -182,7 +182,10 @@ def _run(
                 )
                 op += 1
             everything = 0
-            for place in range(under_way + batch_read[batch], under_way + batch_read[batch + 1]):
+            for own in range(batch_read[batch], batch_read[batch + 1]):
+                place = under_way + own
+                reads[place].kind, reads[place].priority = read_kind[own], read_priority[own]
+                reads[place].waiting = read_op[own]
                 if reads[place].waiting != NO_OP:
                     fills[reads[place].waiting] += 1
                 elif reads[place].priority == DEMAND:
@@ -356,9 +359,9 @@ def _hurry(servers, place):
 
 
 @jit
-def _enter_all(servers):
+def _enter_all(servers, under_way):
     """Put reads that wait, and whose queue is gone, into a new one."""
-    for place in range(len(servers.reads)):
+    for place in range(under_way):
         if servers.reads[place].stage == WAITS_FOR_LANE:
             _enter(servers, FOR_LANE, place)
         elif servers.reads[place].stage == WAITS_FOR_DRAM:

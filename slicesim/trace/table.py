@@ -123,6 +123,12 @@ class MemoryTrace:
                 state.update(np.ascontiguousarray(column).tobytes())
         return state.hexdigest()
 
+    @cached_property
+    def is_faultless(self) -> bool:
+        """Looked at once, however often the trace is replayed; raises UserError naming the first faulty place."""
+        require_faultless(self.header, self.block, self.name)
+        return True
+
     def request_lengths(self) -> dict[int, int]:
         """Tokens of each request, in order of appearance."""
         return count_in_order(self.block.request)
