@@ -27,9 +27,9 @@ RANK = np.dtype([("key", np.float64), ("tie", np.int64), ("entry", np.int64)])
 class Queues(NamedTuple):
     """For keys that depend on the kind of slice alone: logs of every use. A use that a later one follows is stale.
 
-    A log is cheaper than linked lists, whose every move waits for the one before: nothing is looked for, stale uses are
-    passed over when their turn to leave comes. log: USE [caches * queues, length]; ends: int64 [caches * queues, 2],
-    where the uses not passed over begin and end; queue: of each kind; queues: how many for each cache.
+    Nothing is looked for or moved: stale uses are passed over when their turn to leave comes. log: USE [caches *
+    queues, length]; ends: int64 [caches * queues, 2], where the uses not passed over begin and end; queue: of each
+    kind; queues: how many for each cache.
     """
 
     log: Any
