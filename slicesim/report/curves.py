@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from slicesim.report.figure import finish
 from slicesim.report.tables import Summary, provenance
 
 if TYPE_CHECKING:
@@ -71,15 +72,7 @@ def mrc_plot(study: Summary, drawn: pd.DataFrame, path: Path) -> None:
             _cliffs(rate, study)
             _cliffs(flash, study)
         figure.legend(*rate.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=8)
-        kind = "synthetic trace" if study["trace"]["synthetic"] else "trace"
-        figure.suptitle(f"{_title(study)}, {phase}\n{kind}: {study['trace']['path']}", fontsize=11)
-        if study["trace"]["synthetic"]:
-            figure.text(
-                0.5, 0.5, "SYNTHETIC TRACE", fontsize=44, color="#000000", alpha=0.07, rotation=25,
-                ha="center", va="center",
-            )  # fmt: skip
-        figure.savefig(path, dpi=120, metadata={"Software": None})
-        plt.close(figure)
+        finish(figure, f"{_title(study)}, {phase}", study["trace"], path)
 
 
 def _title(study: Summary) -> str:

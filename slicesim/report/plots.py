@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from slicesim.report.figure import finish
 from slicesim.report.tables import title
 
 if TYPE_CHECKING:
@@ -42,20 +43,7 @@ def overview(summary: dict[str, Any], sums: pd.DataFrame, width: int, path: Path
         _energy(axes[0][1], summary)
         _lookups(axes[1][0], mean, width)
         _quality(axes[1][1], sums, width)
-        figure.suptitle(_title(summary), fontsize=11)
-        if summary["trace"]["synthetic"]:
-            figure.text(
-                0.5, 0.5, "SYNTHETIC TRACE", fontsize=44, color="#000000", alpha=0.07, rotation=25,
-                ha="center", va="center",
-            )  # fmt: skip
-        figure.savefig(path, dpi=120, metadata={"Software": None})
-        plt.close(figure)
-
-
-def _title(summary: dict[str, Any]) -> str:
-    trace = summary["trace"]
-    kind = "synthetic trace" if trace["synthetic"] else "trace"
-    return f"{title(summary)}\n{kind}: {trace['path']}"
+        finish(figure, title(summary), summary["trace"], path)
 
 
 def _stack(axis: Axes, frame: pd.DataFrame, width: int, colours: list[str]) -> None:

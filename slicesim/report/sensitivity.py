@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from slicesim.report.figure import finish
 from slicesim.report.tables import provenance, title
 
 if TYPE_CHECKING:
@@ -69,7 +70,6 @@ def tornado_plot(found: Sensitivity, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     base = found.base
-    synthetic = found.head["trace"]["synthetic"]
     most = max(1, *(len(_largest(found, name)) for name, _ in _FIGURES))
     with plt.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         figure, axes = plt.subplots(1, 2, figsize=(14, 2.2 + 0.3 * most), layout="constrained")
@@ -78,15 +78,7 @@ def tornado_plot(found: Sensitivity, path: Path) -> None:
             _bars(axis, found, name)
             axis.set_xlabel(f"change of {label} (% of {value})")
         axes[0].legend(title="coefficient: low - value - high", frameon=False, fontsize=8, loc="lower right")
-        kind = "synthetic trace" if synthetic else "trace"
-        figure.suptitle(f"{title(found.head)}\n{kind}: {found.head['trace']['path']}", fontsize=11)
-        if synthetic:
-            figure.text(
-                0.5, 0.5, "SYNTHETIC TRACE", fontsize=44, color="#000000", alpha=0.07, rotation=15,
-                ha="center", va="center",
-            )  # fmt: skip
-        figure.savefig(path, dpi=120, metadata={"Software": None})
-        plt.close(figure)
+        finish(figure, title(found.head), found.head["trace"], path, rotation=15)
 
 
 def _largest(found: Sensitivity, name: str) -> list[Ends]:

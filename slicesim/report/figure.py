@@ -1,0 +1,25 @@
+"""What every figure ends with: heading, the trace that it was drawn from, and a stamp where that is synthetic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def finish(figure: Figure, heading: str, trace: Mapping[str, Any], path: Path, rotation: float = 25) -> None:
+    """Head, stamp, write and close a figure. trace: the summary's part of that name; rotation: of the stamp."""
+    import matplotlib.pyplot as plt
+
+    kind = "synthetic trace" if trace["synthetic"] else "trace"
+    figure.suptitle(f"{heading}\n{kind}: {trace['path']}", fontsize=11)
+    if trace["synthetic"]:
+        figure.text(
+            0.5, 0.5, "SYNTHETIC TRACE", fontsize=44, color="#000000", alpha=0.07, rotation=rotation,
+            ha="center", va="center",
+        )  # fmt: skip
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+    plt.close(figure)
