@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,13 +19,10 @@ from slicesim.models import ModelGeometry, int8_bytes, load_model
 from slicesim.policies.constraint import Constraint, NoConstraint
 from slicesim.quality import GateMass
 from slicesim.scenario import Scenario
-from slicesim.schedule import DemandLowering, Plan, Timeline, Workload
-from slicesim.simulation import Progress, replay_together
+from slicesim.schedule import DemandLowering, Workload
+from slicesim.simulation import Replay
 from slicesim.trace.demand import DemandTrace, read_demand
 from slicesim.version import __version__
-
-if TYPE_CHECKING:
-    from slicesim.result import Result
 
 #: No bit slices are known: what the planner asks for, and what accounting counts look-ups with.
 _WHOLE = SliceSizes(np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64), 8, 0)
@@ -37,7 +34,7 @@ NOTE = "demand trace: bytes as recorded, no routing: no misses are counted, no p
 
 
 @dataclass(frozen=True)
-class DemandSimulation:
+class DemandSimulation(Replay):
     """A scenario with a demand trace, its model and its device."""
 
     scenario: Scenario
@@ -69,18 +66,6 @@ class DemandSimulation:
     def tokens(self) -> int:
         """Tokens that a run goes through."""
         return len(self.trace)
-
-    def run(self, progress: Progress | None = None) -> Result:
-        """Replay the trace and collect the result."""
-        (result,) = replay_together([self], progress)
-        return result
-
-    def tables(self) -> Iterator[tuple[DecodeDemand, Plan, Timeline]]:
-        """Yield the tokens of each table with their plan and timeline, on one clock."""
-        clock = self.clock()
-        for demand, work, _ in self.decided():
-            yield demand, *clock.run(work)
-        clock.finish()
 
     @property
     def constraint(self) -> Constraint:

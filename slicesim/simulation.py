@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from slicesim.account import Decided, account
 from slicesim.ahead import ahead
@@ -99,32 +100,44 @@ def prepare_comparison(
     return simulations
 
 
-class Replay(Protocol):
+class Replay(ABC):
     """What can be put on a device's clock: a replay of routing, or of a recorded load (``DemandSimulation``)."""
 
-    @property
-    def scenario(self) -> Scenario:
-        """Its settings."""
+    scenario: Scenario
+    hardware: Hardware
 
     @property
-    def hardware(self) -> Hardware:
-        """Its device."""
-
-    @property
+    @abstractmethod
     def constraint(self) -> Constraint:
         """What holds its miss rate down."""
 
+    @abstractmethod
     def decided(self) -> Iterator[tuple[Demand, Workload, Decided]]:
         """Yield each demand table, what it asks of a device, and what it says by itself."""
 
+    @abstractmethod
     def clock(self) -> Clock:
         """Return its device at time 0."""
 
+    @abstractmethod
     def decision_key(self) -> str:
         """Return what its demand tables follow from."""
 
+    @abstractmethod
     def describe(self) -> dict[str, Any]:
         """Return the head of its summary."""
+
+    def run(self, progress: Progress | None = None) -> Result:
+        """Replay the trace and collect the result."""
+        (result,) = replay_together([self], progress)
+        return result
+
+    def tables(self) -> Iterator[tuple[Demand, Plan, Timeline]]:
+        """Yield each demand table with its plan and timeline, on one clock."""
+        clock = self.clock()
+        for demand, work, _ in self.decided():
+            yield demand, *clock.run(work)
+        clock.finish()
 
 
 def replay_together(simulations: Sequence[Replay], progress: Progress | None = None) -> Iterator[Result]:
@@ -134,7 +147,7 @@ def replay_together(simulations: Sequence[Replay], progress: Progress | None = N
     the rows that each simulation has of its own are, about 160 bytes for a token, or in a file where they are many.
     Raises UserError where a simulated time is too long to count.
     """
-    if len({simulation.decision_key() for simulation in simulations}) > 1:
+    if len(simulations) > 1 and len({simulation.decision_key() for simulation in simulations}) > 1:
         raise ValueError("simulations that decide differently cannot be replayed together")
     from slicesim.result import Result, Window
     from slicesim.rows import Rows
@@ -161,7 +174,7 @@ def replay_together(simulations: Sequence[Replay], progress: Progress | None = N
 
 
 @dataclass(frozen=True)
-class Simulation:
+class Simulation(Replay):
     """A scenario with everything that it names loaded and checked against each other."""
 
     scenario: Scenario
@@ -193,18 +206,6 @@ class Simulation:
         """Trace tokens that a run goes through."""
         total = sum(self.trace.request_lengths().values())
         return min(total, self.scenario.settings.trace.max_tokens or total)
-
-    def run(self, progress: Progress | None = None) -> Result:
-        """Replay the trace and collect the result."""
-        (result,) = replay_together([self], progress)
-        return result
-
-    def tables(self) -> Iterator[tuple[Demand, Plan, Timeline]]:
-        """Yield each demand table with its plan and timeline, on one clock."""
-        clock = self.clock()
-        for demand, work, _ in self.decided():
-            yield demand, *clock.run(work)
-        clock.finish()
 
     @property
     def constraint(self) -> Constraint:
