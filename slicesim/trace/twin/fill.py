@@ -1,0 +1,85 @@
+"""Layers that were not recorded, made up between those that were. They are nobody's routing, and labelled so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from slicesim.trace.twin.calibrate import Wanted
+from slicesim.trace.twin.model import Twin
+from slicesim.trace.twin.recording import Array
+
+
+@dataclass(frozen=True)
+class Filling:
+    """recorded, layers: numbers of the recorded layers and of all layers of the model.
+
+    adjacent_reuse: what reuse at lag 1 is to be on average over all layers, where that is known.
+    """
+
+    recorded: tuple[int, ...]
+    layers: tuple[int, ...]
+    adjacent_reuse: float | None = None
+
+
+def fill_layers(
+    twin: Twin, wanted: Wanted, scores: tuple[Array, Array], filling: Filling, rng: np.random.Generator
+) -> tuple[Twin, Wanted, tuple[Array, Array]]:
+    """Return twin, aims and score figures for all layers.
+
+    An expert of a filled layer is a mixture of one expert of the recorded layer before and one of the layer after, in
+    new pairs for each layer; reuse, popularity and scores are interpolated by the layer's number.
+    """
+    experts, at = twin.experts, np.array(filling.recorded)
+    blocks = {name: getattr(twin, name).reshape(len(at), experts, -1) for name in ("mean", "loadings", "noise")}
+    filled: dict[str, list[Array]] = {name: [] for name in blocks}
+    popularity = []
+    for layer in filling.layers:
+        after = int(np.clip(np.searchsorted(at, layer), 0, len(at) - 1))
+        before = after if at[after] == layer or after == 0 else after - 1
+        share = 0.0 if before == after else (layer - at[before]) / (at[after] - at[before])
+        recorded = layer in filling.recorded
+        one, two = (np.arange(experts) if recorded else rng.permutation(experts) for _ in range(2))
+        for name, block in blocks.items():
+            weights = (np.sqrt(1 - share), np.sqrt(share)) if name == "loadings" else (1 - share, share)
+            filled[name].append(weights[0] * block[before, one] + weights[1] * block[after, two])
+        popularity.append(_popularity(wanted.popularity, before, after, share, filled["mean"][-1][:, 0], recorded))
+    rates = np.stack([np.interp(filling.layers, at, row) for row in wanted.reuse])
+    rates = _raise_reuse(rates, np.array(popularity), filling)
+    both = (np.interp(filling.layers, at, figure) for figure in scores)
+    layers = len(filling.layers)
+    twin = twin._replace(
+        mean=np.concatenate(filled["mean"])[:, 0],
+        loadings=np.concatenate(filled["loadings"]),
+        noise=np.concatenate(filled["noise"])[:, 0],
+        shift=np.zeros(layers * experts),
+        noise_factor=np.ones(layers),
+        carry=np.full(layers, twin.carry[0]),
+        scale=np.ones(layers),
+        steepness=np.zeros(layers),
+        knee=np.zeros(layers),
+    )
+    return twin, Wanted(rates, np.array(popularity)), (next(both), next(both))
+
+
+def _popularity(known: Array, before: int, after: int, share: float, mean: Array, recorded: bool) -> Array:
+    """Interpolate popularity by rank; the expert with the highest mean is the most popular one."""
+    if recorded:
+        return known[before]
+    ranked = (1 - share) * np.sort(known[before]) + share * np.sort(known[after])
+    popularity = np.empty(len(mean))
+    popularity[np.argsort(mean)] = ranked
+    return popularity
+
+
+def _raise_reuse(rates: Array, popularity: Array, filling: Filling) -> Array:
+    """Scale the filled layers' reuse beyond chance so that lag 1 has the known mean over all layers."""
+    if filling.adjacent_reuse is None:
+        return rates
+    filled = ~np.isin(filling.layers, filling.recorded)
+    chance = (popularity**2).sum(axis=1) / popularity.sum(axis=1)
+    beyond = rates - chance
+    lacking = len(filled) * (filling.adjacent_reuse - rates[0].mean())
+    factor = 1 + lacking / max(beyond[0, filled].sum(), 1e-9)
+    return np.asarray(np.where(filled, chance + max(factor, 0.0) * beyond, rates))

@@ -1,0 +1,64 @@
+"""Fit a twin to recorded routing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from slicesim.trace.twin.calibrate import Texture, Wanted, calibrate, enough
+from slicesim.trace.twin.factors import fit_factors
+from slicesim.trace.twin.fill import Filling, fill_layers
+from slicesim.trace.twin.kinds import find_kinds
+from slicesim.trace.twin.model import Twin
+from slicesim.trace.twin.recording import Recording, reuse
+from slicesim.trace.twin.scores import fit_scores, relative_figures, softmax_figures
+
+#: Of the tokens drawn to fit the scores, every so many is looked at.
+_EVERY = 5
+
+
+def fit_twin(
+    recording: Recording,
+    seed: int = 0,
+    filling: Filling | None = None,
+    progress: Callable[[], None] = lambda: None,
+) -> Twin:
+    """Fit a twin; the same recording and seed give the same one. filling: layers to make up between recorded ones."""
+    top_k = recording.header.top_k
+    rng = np.random.default_rng(seed)
+    factors = fit_factors(recording, rng)
+    kinds = find_kinds(factors.factors, recording.lengths, rng)
+    is_whole = recording.header.score_kind in ("softmax", "logits")
+    figures = softmax_figures if is_whole else relative_figures
+    rates, popularity = reuse(recording.ids, recording.lengths, recording.header.experts)
+    wanted, wanted_scores = Wanted(rates, popularity), figures(recording.scores)
+    width, layers = factors.loadings.shape[1], len(rates[0])
+    twin = Twin(
+        mean=factors.mean.astype(np.float64),
+        shift=np.zeros(len(factors.mean)),
+        loadings=factors.loadings.astype(np.float64),
+        noise=factors.noise.astype(np.float64),
+        noise_factor=np.ones(layers),
+        carry=np.full(layers, 0.1),
+        centre=factors.factors.mean(axis=0),
+        kinds=kinds.centres,
+        followers=kinds.followers,
+        share=kinds.share,
+        attraction=np.array(0.6),
+        lasting=np.zeros((width, 1)),
+        brief=np.zeros(width),
+        chance=np.zeros(width),
+        answered=np.zeros(width),
+        drift=np.zeros(width),
+        scale=np.ones(layers),
+        steepness=np.zeros(layers),
+        knee=np.zeros(layers),
+    )
+    if filling is not None:
+        twin, wanted, wanted_scores = fill_layers(twin, wanted, wanted_scores, filling, rng)
+    texture = Texture.of(factors.factors, kinds, recording.lengths)
+    twin = calibrate(twin, texture, wanted, recording.lengths, top_k, seed, progress)
+    drawn = twin.draw_latents(enough(recording.lengths), np.random.default_rng(seed))
+    sample = np.concatenate([latents[::_EVERY] for latents in drawn])
+    return fit_scores(twin, sample, top_k, figures, wanted_scores)
