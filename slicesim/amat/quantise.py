@@ -13,6 +13,8 @@ from __future__ import annotations
 import sys
 from typing import Any, NamedTuple
 
+import numpy as np
+
 #: A numpy array or a torch tensor.
 Array = Any
 
@@ -28,6 +30,7 @@ class Quantised(NamedTuple):
     zero: Array
 
 
+@np.errstate(over="ignore")  # said by the errors below
 def quantise(weights: Array, bits: int, group: int = 32) -> Quantised:
     """Quantise group by group: min/max range that includes 0, round half to even, unsigned codes.
 
@@ -76,13 +79,36 @@ def truncate(high: Quantised, shift: int, *, shift_zero: bool = True) -> Quantis
     return Quantised(high.codes >> shift, high.scale * float(1 << shift), zero)
 
 
+def group_range(grouped: Array) -> tuple[Array, Array]:
+    """Return each group's smallest and largest weight, 0 included: [groups, group] to [groups, 1] twice."""
+    xp = namespace(grouped)
+    # numpy folds whole rows much faster than it goes along short ones.
+    columns = xp.empty((grouped.shape[1], len(grouped)), dtype=xp.float32, device=grouped.device)
+    columns[:] = grouped.T
+    low, high = xp.amin(columns, axis=0), xp.amax(columns, axis=0)
+    return xp.clip(low, None, 0.0)[:, None], xp.clip(high, 0.0, None)[:, None]
+
+
+def fp16_scale(exact: Array) -> Array:
+    """Return, for each scale (float32, not negative), the smallest number of fp16 that is not below it; 1 for 0.
+
+    Raises ValueError above fp16's range (65504).
+    """
+    xp = namespace(exact)
+    half = xp.asarray(exact, dtype=xp.float16)
+    # Positive floats are ordered as their bits are: the next one up is one more.
+    is_below = xp.asarray(half, dtype=xp.float32) < exact
+    scale = xp.asarray((half.view(xp.int16) + is_below).view(xp.float16), dtype=xp.float32)
+    if not bool(xp.isfinite(scale).all()):
+        raise ValueError("a group's weights span more than an fp16 scale can hold")
+    return xp.where(scale == 0, xp.ones_like(scale), scale)
+
+
 def namespace(array: Array) -> Any:
     """Return the module that an array's functions come from: torch for a tensor, numpy for everything else."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(array, torch.Tensor):
         return torch
-    import numpy as np
-
     return np
 
 
@@ -96,36 +122,16 @@ def _grouped(xp: Any, weights: Array, group: int) -> Array:
 
 
 def _quantise(xp: Any, grouped: Array, top: int) -> tuple[Array, Array, Array]:
-    low, high = _range(xp, grouped)
-    if not bool(xp.isfinite(high - low).all()):
+    low, high = group_range(grouped)
+    if not bool((xp.isfinite(low) & xp.isfinite(high)).all()):
         raise ValueError("weights hold NaN or infinity")
-    scale = _stored((high - low) / top, xp)
+    scale = fp16_scale((high - low) / top)
     zero = xp.clip(xp.round(-low / scale), 0, top)
     codes = grouped / scale
     xp.round(codes, out=codes)
     codes += zero
     xp.clip(codes, 0, top, out=codes)
     return xp.asarray(codes, dtype=xp.uint8), scale, xp.asarray(zero, dtype=xp.uint8)
-
-
-def _range(xp: Any, grouped: Array) -> tuple[Array, Array]:
-    """Return each group's smallest and largest weight, [groups, 1], 0 included."""
-    # numpy folds whole rows much faster than it goes along short ones.
-    columns = xp.empty((grouped.shape[1], len(grouped)), dtype=xp.float32, device=grouped.device)
-    columns[:] = grouped.T
-    low, high = xp.amin(columns, axis=0), xp.amax(columns, axis=0)
-    return xp.clip(low, None, 0.0)[:, None], xp.clip(high, 0.0, None)[:, None]
-
-
-def _stored(exact: Array, xp: Any) -> Array:
-    """Return the smallest number of fp16 that is not below each scale; 1 for a group of zeros."""
-    half = xp.asarray(exact, dtype=xp.float16)
-    # Positive floats are ordered as their bits are: the next one up is one more.
-    is_below = xp.asarray(half, dtype=xp.float32) < exact
-    scale = xp.asarray((half.view(xp.int16) + is_below).view(xp.float16), dtype=xp.float32)
-    if not bool(xp.isfinite(scale).all()):
-        raise ValueError("a group's weights span more than an fp16 scale can hold")
-    return xp.where(scale == 0, xp.ones_like(scale), scale)
 
 
 def _size(shape: tuple[int, ...]) -> int:

@@ -52,9 +52,13 @@ class Matrix(NamedTuple):
         """Where the matrix begins within its tensor."""
         return (self.index or 0) * self.size * BITS[self.tensor.dtype] // 8
 
+    def part(self, first: int, count: int) -> Floats:
+        """Read ``count`` weights as they lie in the file, from the matrix's number ``first`` on."""
+        return self.tensor.floats((self.index or 0) * self.size + first, count)
+
     def floats(self) -> Floats:
         """Read the matrix as float32 [outputs, inputs]: groups of weights run along the inputs."""
-        stored = self.tensor.floats((self.index or 0) * self.size, self.size).reshape(self.stored_shape)
+        stored = self.part(0, self.size).reshape(self.stored_shape)
         return np.ascontiguousarray(stored.T) if self.is_transposed else stored
 
 
@@ -71,10 +75,10 @@ class Expert(NamedTuple):
         return sum(matrix.size for matrix in self.matrices)
 
 
-def find_experts(checkpoint: Checkpoint) -> list[Expert]:
+def find_experts(checkpoint: Checkpoint, *, required: bool = True) -> list[Expert]:
     """Return all routed experts by layer and number.
 
-    Raises UserError where there are none, where one lacks a matrix, and where they lie in a format of few bits.
+    Raises UserError where there are none (unless not required), where one lacks a matrix, and where they lie in a format of few bits.
     """
     parts: dict[tuple[int, int], dict[str, Matrix]] = {}
     for tensor in checkpoint.tensors.values():
@@ -92,7 +96,7 @@ def find_experts(checkpoint: Checkpoint) -> list[Expert]:
             for number in range(tensor.shape[0]):
                 key = int(match["layer"]), number
                 parts.setdefault(key, {})[match["part"]] = Matrix(tensor, number)
-    if not parts:
+    if required and not parts:
         raise UserError(
             f"{checkpoint.path}: no routed experts found (names like model.layers.1.mlp.experts.0.gate_proj.weight, "
             "or fused ...experts.gate_up_proj)"
