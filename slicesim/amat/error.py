@@ -1,4 +1,4 @@
-"""AMAT's error per bit pair: on Gaussian weights (the quality proxy's coefficient), and what sums it up on real ones."""
+"""AMAT's error per bit pair: on Gaussian weights (the quality proxy's coefficient), and sums for real ones."""
 
 from __future__ import annotations
 

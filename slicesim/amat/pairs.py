@@ -29,4 +29,6 @@ def parse_pair(high: int, low: int, group: int) -> Amat:
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join(map(str, fault["loc"]))
-        raise UserError(f"{high}/{low} bits, groups of {group}: {place}{' ' * bool(place)}{plain_message(fault)}") from None
+        raise UserError(
+            f"{high}/{low} bits, groups of {group}: {place}{' ' * bool(place)}{plain_message(fault)}"
+        ) from None

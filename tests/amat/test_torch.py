@@ -32,5 +32,5 @@ def test_bfloat16_is_read_as_it_is():
 
 @pytest.mark.parametrize("weight", [float("nan"), float("inf"), 1e30])
 def test_weights_without_a_code_are_refused(weight):
-    with pytest.raises(ValueError, match="NaN or infinity|fp16"):
+    with pytest.raises(ValueError, match=r"NaN or infinity|fp16"):
         quantise(torch.full((32,), weight), 8)

@@ -89,8 +89,11 @@ def test_square_experts_can_be_told_apart():
         ({"model.layers.1.mlp.experts.0.gate_proj.weight": np.ones(GATE)}, "expert 0 of layer 1 has gate_proj; needed"),
         ({"model.layers.1.mlp.experts.0.gate_proj.weight": np.ones(4)}, "2 axes are needed"),
         ({"model.layers.1.mlp.experts.gate_up_proj": np.ones((4, 4))}, "3 axes are needed"),
-        ({"layers.1.mlp.experts.gate_up_proj": np.ones((2, 8, 5)), "layers.1.mlp.experts.down_proj": np.ones((2, 6, 4))},
-         "do not belong together"),
+        (
+            {f"layers.1.experts.{part}": np.ones((2, *shape)) for part, shape in
+             (("gate_up_proj", (8, 5)), ("down_proj", (6, 4)))},
+            "do not belong together",
+        ),
     ],
 )  # fmt: skip
 def test_what_cannot_be_used_is_one_line(tmp_path, tensors, fragment):

