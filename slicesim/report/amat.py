@@ -101,7 +101,8 @@ def _log_scale(axis: Axes, study: Study) -> None:
 
 
 def _title(study: Study) -> str:
-    return f"AMAT on {study.path.name}: {len(study.tensors)} tensors, {study.overall.weights:,} weights"
+    tensors = len(study.tensors)
+    return f"AMAT on {study.path.name}: {tensors} tensor{'s' * (tensors > 1)}, {study.overall.weights:,} weights"
 
 
 def _caption(study: Study) -> str:
