@@ -17,7 +17,8 @@ COMMON = {
 FAMILIES = {
     "DeepseekV2": {
         "n_routed_experts": EXPERTS, "moe_intermediate_size": INNER, "intermediate_size": 20,
-        "first_k_dense_replace": 1, "n_shared_experts": 1, "kv_lora_rank": 8, "q_lora_rank": None, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4,
+        "first_k_dense_replace": 1, "n_shared_experts": 1, "kv_lora_rank": 8, "q_lora_rank": None,
+        "qk_rope_head_dim": 4, "qk_nope_head_dim": 4,
         "v_head_dim": 8, "n_group": 1, "topk_group": 1,
     },
     "Qwen2Moe": {"num_experts": EXPERTS, "moe_intermediate_size": INNER, "shared_expert_intermediate_size": 20},
