@@ -287,6 +287,9 @@ def capture_command(
     offload_folder: Annotated[
         Path | None, typer.Option(help="Folder for layers that memory does not hold.", readable=False)
     ] = None,
+    max_memory: Annotated[
+        float | None, typer.Option(min=0, metavar="GB", help="Main memory for weights; the rest is off-loaded.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch.")] = None,
     licence: Annotated[str | None, typer.Option(help="Licence of the trace [default: the model's].")] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Throw away what an unfinished capture left.")] = False,
@@ -297,7 +300,8 @@ def capture_command(
     from slicesim.live.prompts import read_prompts
     from slicesim.report.label import leading_kind
 
-    load = LoadOptions(dtype, device_map, offload_folder)
+    _check_target(out, prompts)
+    load = LoadOptions(dtype, device_map, offload_folder, max_memory)
     options = CaptureOptions(max_new_tokens, max_prompt_tokens, prefill_chunk, threads, licence, load)
     read = read_prompts(prompts)
     with _progress("capturing", len(read.prompts)) as progress:
