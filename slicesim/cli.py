@@ -456,6 +456,64 @@ def validate_command(
     typer.echo(f"{trace}: valid")
 
 
+@trace_app.command("fit")
+def fit_command(
+    traces: Annotated[list[Path], typer.Argument(help="Recorded traces of one model.", **FILE)],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Profile to write (YAML).", **FILE)],
+    model: Annotated[str | None, typer.Option(help="Shipped model, or a model YAML, that was recorded.")] = None,
+    fill_layers: Annotated[
+        bool, typer.Option("--fill-layers", help="Make up the model's layers that were not recorded.")
+    ] = False,
+    adjacent_reuse: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Reuse at lag 1 over all layers, with --fill-layers.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Fit a statistical twin to recorded routing and write it as a profile."""
+    from slicesim.trace.twin.calibrate import ROUNDS
+    from slicesim.trace.twin.make import fit_profile
+    from slicesim.trace.twin.profile import write_profile
+
+    for trace in traces:
+        _check_target(out, trace)
+    with _progress("calibrating", ROUNDS) as progress:
+        rounds = iter(range(1, ROUNDS + 1))
+        profile = fit_profile(
+            traces,
+            out.stem,
+            model=model,
+            fill_layers=fill_layers,
+            adjacent_reuse=adjacent_reuse,
+            seed=seed,
+            progress=lambda: progress(next(rounds)),
+        )
+    write_profile(out, profile)
+    typer.echo(
+        f"written: {out} ({profile.model}, {len(profile.recorded_layers)} recorded of {len(profile.layers)} layers, "
+        f"fitted to {profile.fitted_tokens} tokens in {profile.fitted_requests} requests)"
+    )
+
+
+@trace_app.command("complete")
+def complete_command(
+    trace: Annotated[Path, typer.Argument(help="Trace that holds only the top-k.", **FILE)],
+    profile: Annotated[Path, typer.Argument(help="Profile of the same model (YAML).", **FILE)],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Trace to write (Parquet).", **FILE)],
+    model: Annotated[str | None, typer.Option(help="Model, for formats that do not record it.")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Add imputed logits to a recorded trace, so that policies may reroute on it."""
+    from slicesim.trace import load_trace
+    from slicesim.trace.store import write_trace
+    from slicesim.trace.twin.complete import complete
+
+    _check_target(out, trace)
+    _check_target(out, profile)
+    header, blocks = complete(load_trace(trace, model=model), profile, seed)
+    write_trace(out, header, blocks)
+    typer.echo(f"written: {out} (logits beyond the top-{header.top_k} are IMPUTED)")
+
+
 @trace_app.command("synth")
 def synth_command(
     profile: Annotated[Path, typer.Argument(help="Profile of a model's routing (YAML).", **FILE)],

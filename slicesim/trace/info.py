@@ -62,6 +62,7 @@ def trace_info(trace: Trace) -> dict[str, Any]:
         },
         "score_kind": header.score_kind,
         "has_logits": header.has_logits,
+        "imputed_logits": header.imputed_logits,
         "requests": requests,
         "tokens": tokens,
         "tokens_by_phase": {"prefill": tokens - decode_tokens, "decode": decode_tokens},

@@ -35,6 +35,9 @@ class TraceHeader(Section):
         description="softmax: raw probability over all experts; renormalised: scaled to 1 over the top-k"
     )
     has_logits: bool = False
+    imputed_logits: bool = Field(
+        default=False, description="the logits beyond the recorded top-k were made up by a twin"
+    )
     synthetic: bool = False
     micro_model: bool = Field(
         False,

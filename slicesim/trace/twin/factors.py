@@ -87,7 +87,7 @@ def _step(deviation: Single, loadings: Single, noise: Single) -> tuple[Single, S
     new = np.linalg.solve(moment, (factors.T @ deviation).astype(np.float64)).T.astype(np.float32)
     left = ((deviation - factors @ new.T) ** 2).mean(axis=0)
     left += np.einsum("nf,fg,ng->n", new, spread.astype(np.float32), new)
-    return new, np.maximum(left, 1e-6), factors.astype(np.float64), spread
+    return new, np.asarray(np.maximum(left, 1e-6), np.float32), factors.astype(np.float64), np.asarray(spread)
 
 
 def _solve_both(root: Array, matrix: Array) -> Array:
@@ -96,7 +96,7 @@ def _solve_both(root: Array, matrix: Array) -> Array:
 
 def lowest_known(latents: Single, known: Bools) -> Single:
     """Return the lowest known latent of each token and layer, [tokens, layers]: what is unknown lies below."""
-    return np.where(known, latents, np.inf).min(axis=2).astype(np.float32)
+    return np.asarray(np.where(known, latents, np.inf).min(axis=2), np.float32)
 
 
 @jit

@@ -66,7 +66,7 @@ def fill_layers(
 def _popularity(known: Array, before: int, after: int, share: float, mean: Array, recorded: bool) -> Array:
     """Interpolate popularity by rank; the expert with the highest mean is the most popular one."""
     if recorded:
-        return known[before]
+        return np.asarray(known[before])
     ranked = (1 - share) * np.sort(known[before]) + share * np.sort(known[after])
     popularity = np.empty(len(mean))
     popularity[np.argsort(mean)] = ranked

@@ -11,8 +11,12 @@ from slicesim.trace.twin.factors import fit_factors
 from slicesim.trace.twin.fill import Filling, fill_layers
 from slicesim.trace.twin.kinds import find_kinds
 from slicesim.trace.twin.model import Twin
-from slicesim.trace.twin.recording import Recording, reuse
+from slicesim.trace.twin.recording import Array, Recording, reuse
 from slicesim.trace.twin.scores import fit_scores, relative_figures, softmax_figures
+
+#: Factors are cut off at so many standard deviations, these taken from the median deviation. A few odd tokens (the
+#: first of a text) would else pass for a topic.
+_FARTHEST = 5.0
 
 #: Of the tokens drawn to fit the scores, every so many is looked at.
 _EVERY = 5
@@ -28,7 +32,8 @@ def fit_twin(
     top_k = recording.header.top_k
     rng = np.random.default_rng(seed)
     factors = fit_factors(recording, rng)
-    kinds = find_kinds(factors.factors, recording.lengths, rng)
+    states = _without_outliers(factors.factors)
+    kinds = find_kinds(states, recording.lengths, rng)
     is_whole = recording.header.score_kind in ("softmax", "logits")
     figures = softmax_figures if is_whole else relative_figures
     rates, popularity = reuse(recording.ids, recording.lengths, recording.header.experts)
@@ -41,7 +46,7 @@ def fit_twin(
         noise=factors.noise.astype(np.float64),
         noise_factor=np.ones(layers),
         carry=np.full(layers, 0.1),
-        centre=factors.factors.mean(axis=0),
+        centre=states.mean(axis=0),
         kinds=kinds.centres,
         followers=kinds.followers,
         share=kinds.share,
@@ -57,8 +62,14 @@ def fit_twin(
     )
     if filling is not None:
         twin, wanted, wanted_scores = fill_layers(twin, wanted, wanted_scores, filling, rng)
-    texture = Texture.of(factors.factors, kinds, recording.lengths)
+    texture = Texture.of(states, kinds, recording.lengths)
     twin = calibrate(twin, texture, wanted, recording.lengths, top_k, seed, progress)
     drawn = twin.draw_latents(enough(recording.lengths), np.random.default_rng(seed))
     sample = np.concatenate([latents[::_EVERY] for latents in drawn])
     return fit_scores(twin, sample, top_k, figures, wanted_scores)
+
+
+def _without_outliers(factors: Array) -> Array:
+    middle = np.median(factors, axis=0)
+    reach = _FARTHEST * 1.4826 * np.median(np.abs(factors - middle), axis=0)
+    return np.clip(factors, middle - reach, middle + reach)

@@ -91,7 +91,7 @@ class Twin(NamedTuple):
             factors = self.draw_factors(length + 1, rng).astype(np.float32)  # one before the first
             for start in range(0, length, _CHUNK_TOKENS):
                 state = factors[start : min(start + _CHUNK_TOKENS, length) + 1] @ loadings
-                latents = base + (state[1:] + carry * state[:-1]) * whole
+                latents = np.asarray(base + (state[1:] + carry * state[:-1]) * whole, np.float32)
                 latents += own * rng.standard_normal(latents.shape, dtype=np.float32)
                 yield latents.reshape(-1, self.layers, self.experts)
 

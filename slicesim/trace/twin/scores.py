@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from slicesim.trace.statistics import CRITICAL_THRESHOLD
 from slicesim.trace.twin.model import Twin
 from slicesim.trace.twin.recording import Array, Single
 
@@ -19,8 +18,8 @@ _OUTER, _INNER = 10, 14
 
 
 def softmax_figures(scores: Array) -> tuple[Array, Array]:
-    """Return the mass of the top-k, and the critical experts per token."""
-    return scores.sum(axis=2).mean(axis=0), (scores >= CRITICAL_THRESHOLD).sum(axis=2).mean(axis=0)
+    """Return the mass of the top-k, and that of the first two."""
+    return scores.sum(axis=2).mean(axis=0), scores[:, :, :2].sum(axis=2).mean(axis=0)
 
 
 def relative_figures(scores: Array) -> tuple[Array, Array]:
