@@ -53,7 +53,7 @@ def synthesise(
         f"slicesim trace synth {profile_path.name} --requests {requests} --tokens {tokens} "
         f"--prompt-fraction {prompt_fraction:g} --seed {seed}"
     )
-    return MemoryTrace(_header(profile, command), block, f"{profile.name}, seed {seed}")
+    return MemoryTrace(header_of(profile, command), block, f"{profile.name}, seed {seed}")
 
 
 def route(logits: NDArray[np.float32], profile: Profile) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
@@ -65,7 +65,8 @@ def route(logits: NDArray[np.float32], profile: Profile) -> tuple[NDArray[np.int
     return ids.astype(np.int32), chosen / whole.sum(axis=-1, keepdims=True)
 
 
-def _header(profile: Profile, command: str) -> TraceHeader:
+def header_of(profile: Profile, command: str) -> TraceHeader:
+    """Return the header of a trace that a profile's twin made by ``command``."""
     origins = "; ".join(f"{origin.name}, {origin.source}" for origin in profile.fitted_to)
     notes = [command]
     if profile.is_filled:
