@@ -6,7 +6,7 @@ a layer when its router has spoken, and serves that batch alone.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,9 +48,10 @@ class Stepper(Plane):
         policy = request.policy
         for strategy in (policy.eviction, policy.prefetch):
             if strategy.needs_future:
+                name = strategy.name or type(strategy).__name__
                 raise UserError(
-                    f"policy {policy.label}: {strategy.kind} {strategy.name or type(strategy).__name__} knows the future,"
-                    " which a running model does not tell; choose another one"
+                    f"policy {policy.label}: {strategy.kind} {name} knows the future, which a running model does not "
+                    "tell; choose another one"
                 )
         super().__init__(request)
         shape = (1, self.layers, self.top_k)
@@ -89,8 +90,8 @@ class Stepper(Plane):
         """Go to the next decode token; return its table, to be filled in by ``step``. context: see DecodeDemand."""
         if self._layer != self.layers:
             raise ValueError(f"layer {self._layer} of the token before was not served")
-        numbers = (np.array([number], dtype=np.int64) for number in (request, token, context))
-        self._demand = DecodeDemand.empty(*numbers, self._table.ids.shape, self.most_prefetches)
+        own, number, length = (np.array([figure], dtype=np.int64) for figure in (request, token, context))
+        self._demand = DecodeDemand.empty(own, number, length, self._table.ids.shape, self.most_prefetches)
         self._layer = 0
         for column, nothing in ((self._table.ids, ABSENT), (self._table.scores, 0), (self._table.critical, False)):
             column[:] = nothing  # a guess at coming layers is to find nothing there
@@ -101,9 +102,8 @@ class Stepper(Plane):
         demand, layer = self._demand, self._layer
         if demand is None or layer == self.layers:
             raise ValueError("begin a token first")
-        own = self.tokens(ids[None, None], scores[None, None], logits[None, None] if self._takes_logits else None)
-        for column, row in zip(self._table, own, strict=True):
-            column[:, layer] = row[:, 0]
+        beyond = logits[None, None] if logits is not None and self._takes_logits else None
+        _enter(self._table, self.tokens(ids[None, None], scores[None, None], beyond), layer)
         self.serve(layer, layer + 1, self._table, demand)
         self._layer = layer + 1
         outcome = demand.outcome[0, layer]
@@ -116,3 +116,10 @@ class Stepper(Plane):
             runs=~has(outcome, DROPPED),
             high=has(outcome, LSB_HIT, LSB_FETCHED) | whole,
         )
+
+
+def _enter(table: Tokens, own: Tokens, layer: int) -> None:
+    """Copy a table of one layer to its place."""
+    columns: list[tuple[NDArray[Any], NDArray[Any]]] = list(zip(table, own, strict=True))
+    for column, row in columns:
+        column[:, layer] = row[:, 0]
