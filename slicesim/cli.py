@@ -225,6 +225,62 @@ def sensitivity(
 
 
 @app.command()
+def quality(
+    model: Annotated[str, typer.Argument(help="Live model: a folder, or an id of the hub.", show_default=False)],
+    text: Annotated[list[Path], typer.Option(help="Text file to be scored; may be given again.", **FILE)],
+    policies: Annotated[
+        str, typer.Option("--policies", "--policy", help="Presets or file.py:Class, with commas.")
+    ] = "lru-high,lru-low,dbsc,slicemoe",
+    config: Annotated[Path, typer.Option(help="Scenario file (YAML).", **FILE)] = Path("hwconfigs/mobile.yaml"),
+    set_: SetOption = None,
+    tokens: Annotated[int, typer.Option(help="Tokens of each request, prompt included.")] = 192,
+    prompt_tokens: Annotated[int, typer.Option(help="Those of them that are prompt.")] = 64,
+    requests: Annotated[int, typer.Option(help="Requests that each text is cut into, at most.")] = 1,
+    weights: Annotated[str, typer.Option(help="amat, or original: full precision whatever was decided.")] = "amat",
+    whole_batch: Annotated[
+        bool, typer.Option("--whole-batch", help="Score each text as one batch too (which hides damage).")
+    ] = False,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device_map: Annotated[str | None, typer.Option(help="As accelerate takes it, for example auto.")] = None,
+    offload_folder: Annotated[
+        Path | None, typer.Option(help="Where layers lie that do not fit into memory.", **FILE)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Result folder [default: results/NAME-quality of the model].", readable=False)
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Run a live model token by token with policies in its loop: perplexity, misses, time and energy in one table."""
+    from slicesim.live import require_live
+
+    require_live()
+    from slicesim.live.load import LoadOptions, load_live
+    from slicesim.quality.study import Subject, prepare_loops, run_study, weights_choice
+    from slicesim.quality.texts import Cut, read_texts
+    from slicesim.report.folder import check_free
+    from slicesim.report.quality import quality_table
+    from slicesim.scenario import parse_assignments
+
+    folder = out or Path("results") / f"{Path(model).name}-quality"
+    check_free(folder)
+    chosen, cut = weights_choice(weights), Cut(tokens, prompt_tokens, requests)
+    subject = Subject(model, load_live(model, LoadOptions(dtype, device_map, offload_folder)))
+    texts = read_texts(text, subject.live.tokenizer, cut, subject.context)
+    simulations = prepare_loops(subject, config, _words(policies), parse_assignments(set_ or []))
+    study = run_study(subject, texts, simulations, weights=chosen, at_once=whole_batch, watch=_progress)
+    _heed_interrupt()
+    study.save(folder)
+    found = study.describe()
+    for row in found["rows"]:
+        _warn(row["warnings"], row["policy"])
+    if json:
+        _print_json(found)
+        return
+    _print(quality_table(found))
+    typer.echo(f"written: {folder}/ (summary.json, a trace of each policy's run)")
+
+
+@app.command()
 def validate(
     out: Annotated[Path, typer.Option(help="Page to write.", readable=False)] = Path("docs/validation.md"),
     data: Annotated[Path | None, typer.Option(help="Folder of reference files that do not ship.", **FILE)] = None,

@@ -63,7 +63,9 @@ class AmatBank:
             is_high = (high & (ids == expert)).any(dim=1)[token]
             if bool(is_high.all()) or not bool(is_high.any()):
                 return [(slice(None), self.weights(block, expert, bool(is_high[0])))]
-            return [(torch.where(is_high == wanted)[0], self.weights(block, expert, wanted)) for wanted in (False, True)]
+            return [
+                (torch.where(is_high == wanted)[0], self.weights(block, expert, wanted)) for wanted in (False, True)
+            ]
 
         return choose
 
@@ -92,4 +94,4 @@ class AmatBank:
 
 
 def _bytes(weights: ExpertWeights) -> int:
-    return weights.gate_up.nbytes + weights.down.nbytes
+    return int(weights.gate_up.nbytes + weights.down.nbytes)

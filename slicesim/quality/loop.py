@@ -14,6 +14,7 @@ from torch import Tensor
 
 from slicesim.decide import DecodeDemand, Demand
 from slicesim.decide.step import Batch, Stepper
+from slicesim.errors import UserError
 from slicesim.live.blocks import MoeBlock, Routing
 from slicesim.quality.bank import ExpertBank
 from slicesim.trace.table import DECODE, PREFILL, MemoryTrace, TraceBlock, TraceHeader
@@ -74,7 +75,7 @@ def predict(model: Any, texts: Sequence[Text], listener: Listener, progress: Pro
             listener.end_prompt()
             for place in range(text.prompt_tokens, len(text.ids) - 1):
                 listener.begin_token(place)
-                out = model(ids[:, place : place + 1], past_key_values=out.past_key_values, use_cache=True)
+                out = model(ids[:, place : place + 1], cache=out.cache, use_cache=True)
                 listener.end_token()
                 parts.append(_judged(out.logits[0], ids[0, place + 1 : place + 2]))
                 done += 1
@@ -188,12 +189,24 @@ class ClosedLoop(Listener):
         seen = Seen.of(routing)
         self._seen.append(seen)
         if self._is_prompt:
+            self._check_choice(seen)
             high = torch.from_numpy(self.stepper.prompt_is_high(seen.scores)).to(hidden.device)
             return block.output(hidden, routing.ids, routing.weights, self.bank.chooser(routing.ids, high))
         batch = self.stepper.step(seen.ids[0], seen.scores[0], seen.logits[0])
         ids, weights = _served(block, routing, batch)
         high = torch.from_numpy(batch.high[batch.runs])[None].to(hidden.device)
         return block.output(hidden, ids, weights, self.bank.chooser(ids, high))
+
+    def _check_choice(self, seen: Seen) -> None:
+        """Cache-aware routing ranks all experts by their logits: refuse a model that does not choose so itself."""
+        routing = self.stepper.request.policy.routing
+        if routing.reroutes:
+            chosen = np.take_along_axis(seen.logits, seen.ids.astype(np.int64), axis=1)
+            if (chosen.min(axis=1) < np.sort(seen.logits, axis=1)[:, -seen.ids.shape[1]]).any():
+                raise UserError(
+                    f"routing {routing.name or type(routing).__name__}: this model's router does not take the experts "
+                    "with the highest logits (it chooses within groups); use routing stock"
+                )
 
 
 def _served(block: MoeBlock, routing: Routing, batch: Batch) -> tuple[Tensor, Tensor]:
