@@ -24,23 +24,25 @@ def loaded(block: MoeBlock, expert: int) -> ExpertWeights:
 
 
 class ExpertBank(Protocol):
-    """Hands out an expert's weights at the precision that was decided."""
+    """Hands out an expert's weights. has_precisions: they depend on the precision that was decided."""
 
-    def chooser(self, ids: Tensor, high: Tensor) -> ChooseWeights | None:
-        """Return what gives the block its weights: ids, high (bool) are [tokens, slots]; None is the model's own."""
+    has_precisions: bool
+
+    def weights(self, block: MoeBlock, expert: int, high: bool) -> ExpertWeights:
+        """Return one expert's weights at high or at low precision."""
 
 
 class OriginalBank:
     """Full precision whatever was decided: shows what routing alone does."""
 
+    has_precisions = False
+
     def __init__(self, source: Source = loaded) -> None:
         self.source = source
 
-    def chooser(self, ids: Tensor, high: Tensor) -> ChooseWeights | None:
-        """Return the original weights for all rows."""
-        if self.source is loaded:
-            return None
-        return lambda block, expert, token: [(slice(None), self.source(block, expert))]
+    def weights(self, block: MoeBlock, expert: int, high: bool) -> ExpertWeights:
+        """Return the original weights."""
+        return self.source(block, expert)
 
 
 class AmatBank:
@@ -49,25 +51,14 @@ class AmatBank:
     keep_bytes: of rebuilt weights that are kept for the next token, the last used ones; None keeps all.
     """
 
+    has_precisions = True
+
     def __init__(self, amat: Amat, source: Source = loaded, keep_bytes: int | None = None) -> None:
         self.amat = amat
         self.source = source
         self.keep_bytes = keep_bytes
         self._kept: OrderedDict[tuple[int, int, bool], ExpertWeights] = OrderedDict()
         self._kept_bytes = 0
-
-    def chooser(self, ids: Tensor, high: Tensor) -> ChooseWeights:
-        """Return what splits an expert's rows by precision, where they differ."""
-
-        def choose(block: MoeBlock, expert: int, token: Tensor) -> list[tuple[Any, ExpertWeights]]:
-            is_high = (high & (ids == expert)).any(dim=1)[token]
-            if bool(is_high.all()) or not bool(is_high.any()):
-                return [(slice(None), self.weights(block, expert, bool(is_high[0])))]
-            return [
-                (torch.where(is_high == wanted)[0], self.weights(block, expert, wanted)) for wanted in (False, True)
-            ]
-
-        return choose
 
     def weights(self, block: MoeBlock, expert: int, high: bool) -> ExpertWeights:
         """Return one expert's weights at high or at low precision."""
@@ -91,6 +82,21 @@ class AmatBank:
         if not high:
             code = truncate(code, amat.high_bits - amat.low_bits)
         return torch.as_tensor(dequantise(code)).reshape(-1)[: matrix.numel()].reshape(matrix.shape).to(matrix.dtype)
+
+
+def chooser(bank: ExpertBank, ids: Tensor, high: Tensor) -> ChooseWeights:
+    """Return what gives each expert its weights, and splits its rows by precision where they differ.
+
+    ids, high (bool): [tokens, slots].
+    """
+
+    def choose(block: MoeBlock, expert: int, token: Tensor) -> list[tuple[Any, ExpertWeights]]:
+        is_high = (high & (ids == expert)).any(dim=1)[token]
+        if not bank.has_precisions or bool(is_high.all()) or not bool(is_high.any()):
+            return [(slice(None), bank.weights(block, expert, bool(is_high[0])))]
+        return [(torch.where(is_high == wanted)[0], bank.weights(block, expert, wanted)) for wanted in (False, True)]
+
+    return choose
 
 
 def _bytes(weights: ExpertWeights) -> int:

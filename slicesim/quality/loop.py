@@ -16,7 +16,8 @@ from slicesim.decide import DecodeDemand, Demand
 from slicesim.decide.step import Batch, Stepper
 from slicesim.errors import UserError
 from slicesim.live.blocks import MoeBlock, Routing
-from slicesim.quality.bank import ExpertBank
+from slicesim.policies.slices import BoolArray
+from slicesim.quality.bank import ExpertBank, chooser
 from slicesim.trace.table import DECODE, PREFILL, MemoryTrace, TraceBlock, TraceHeader
 
 #: Called after every token with the number of tokens done.
@@ -191,11 +192,19 @@ class ClosedLoop(Listener):
         if self._is_prompt:
             self._check_choice(seen)
             high = torch.from_numpy(self.stepper.prompt_is_high(seen.scores)).to(hidden.device)
-            return block.output(hidden, routing.ids, routing.weights, self.bank.chooser(routing.ids, high))
+            return block.output(hidden, routing.ids, routing.weights, chooser(self.bank, routing.ids, high))
         batch = self.stepper.step(seen.ids[0], seen.scores[0], seen.logits[0])
         ids, weights = _served(block, routing, batch)
-        high = torch.from_numpy(batch.high[batch.runs])[None].to(hidden.device)
-        return block.output(hidden, ids, weights, self.bank.chooser(ids, high))
+        return self._one_token(block, hidden, ids, weights, batch.high[batch.runs])
+
+    def _one_token(self, block: MoeBlock, hidden: Tensor, ids: Tensor, weights: Tensor, high: BoolArray) -> Tensor:
+        """Do what ``block.output`` does for one token, sooner: in the same order, with the same bits."""
+        total = torch.zeros_like(hidden)
+        for expert, slot in sorted((expert, slot) for slot, expert in enumerate(ids[0].tolist())):
+            output = block.expert_forward(self.bank.weights(block, expert, bool(high[slot])), hidden)
+            total += (output * weights[:, slot, None]).to(total.dtype)
+        shared = block.shared_output(hidden)
+        return total if shared is None else total + shared
 
     def _check_choice(self, seen: Seen) -> None:
         """Cache-aware routing ranks all experts by their logits: refuse a model that does not choose so itself."""

@@ -133,11 +133,22 @@ def test_the_trace_holds_what_the_routers_of_the_loop_said(deepseek, tmp_path):
 class Spy:
     """A bank that remembers what was asked of it, and hands out the original weights."""
 
-    def __init__(self) -> None:
-        self.asked: list[tuple[list[int], list[bool]]] = []
+    has_precisions = True
 
-    def chooser(self, ids: Any, high: Any) -> None:
-        self.asked.append((ids[0].tolist(), high[0].tolist()))
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, int, bool]] = []
+
+    def weights(self, block: Any, expert: int, high: bool) -> Any:
+        self.asked.append((block.layer, expert, high))
+        return block.expert_weights(expert)
+
+
+class WithoutPrompt(ClosedLoop):
+    """Lets its bank forget what the prompt asked for."""
+
+    def end_prompt(self) -> None:
+        super().end_prompt()
+        self.bank.asked.clear()
 
 
 def test_the_blocks_do_what_was_decided(deepseek, tmp_path):
@@ -145,19 +156,21 @@ def test_the_blocks_do_what_was_decided(deepseek, tmp_path):
     keys = {"policy__constraint": {"name": "budget", "target": 0.05, "start_step": 0}, "experts": 4}
     (prepared,) = loops(deepseek, tmp_path, "slicemoe", policy__routing__strength=0.4, **keys)
     spy = Spy()
-    asked = ClosedLoop(deepseek.live.blocks, Stepper(prepared.request()), spy)
+    asked = WithoutPrompt(deepseek.live.blocks, Stepper(prepared.request()), spy)
     with asked.in_charge():
         predict(deepseek.live.model, make_texts((50, 10)), asked)
     table = decoded(asked.demands)
     seen = dict.fromkeys((DROPPED, SUBSTITUTED, REROUTED), 0)
-    batches = iter(spy.asked[2:])  # the first two are the prompt's
+    asked_for = iter(spy.asked)
     for experts, outcomes in zip(table["expert"], table["outcome"], strict=True):
         for layer in range(2):
             runs = (outcomes[layer] & DROPPED) == 0
             high = (outcomes[layer] & (LSB_HIT | LSB_FETCHED)) != 0
-            assert next(batches) == (experts[layer][runs].tolist(), high[runs].tolist())
+            for expert, is_high in sorted(zip(experts[layer][runs].tolist(), high[runs].tolist(), strict=True)):
+                assert next(asked_for) == (layer + 1, expert, is_high)
             for bit in seen:
                 seen[bit] += int(((outcomes[layer] & bit) != 0).sum())
+    assert next(asked_for, None) is None
     assert seen[SUBSTITUTED] > 0
     assert seen[REROUTED] > 0
 
