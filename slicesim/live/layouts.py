@@ -41,12 +41,18 @@ class ExpertLayout(Protocol):
         """Return the expert's output [tokens, hidden], by the very operations of transformers' eager experts."""
 
 
+def stored(module: nn.Module, name: str) -> Tensor:
+    """Return a module's tensor; one that accelerate has off-loaded is read from disk, whole, at each call."""
+    tensor: Tensor = getattr(module, name)
+    return module._hf_hook.weights_map[name] if tensor.is_meta else tensor
+
+
 class Concatenated:
     """Gate above up in one [2 x inner, hidden] matrix, an activation by name: all families but gpt-oss."""
 
     def weights(self, experts: nn.Module, expert: int) -> ExpertWeights:
         """Return views of one expert's part of the layer's tensors."""
-        return ExpertWeights(experts.gate_up_proj[expert], experts.down_proj[expert])
+        return ExpertWeights(stored(experts, "gate_up_proj")[expert], stored(experts, "down_proj")[expert])
 
     def matrices(self, weights: ExpertWeights) -> Matrices:
         """Return the three matrices as views [out, in]."""
@@ -70,12 +76,8 @@ class Interleaved:
 
     def weights(self, experts: nn.Module, expert: int) -> ExpertWeights:
         """Return views of one expert's part of the layer's tensors."""
-        return ExpertWeights(
-            experts.gate_up_proj[expert],
-            experts.down_proj[expert],
-            experts.gate_up_proj_bias[expert],
-            experts.down_proj_bias[expert],
-        )
+        names = ("gate_up_proj", "down_proj", "gate_up_proj_bias", "down_proj_bias")
+        return ExpertWeights(*(stored(experts, name)[expert] for name in names))
 
     def matrices(self, weights: ExpertWeights) -> Matrices:
         """Return the three matrices as views [out, in]."""

@@ -23,12 +23,13 @@ class LoadOptions:
     """How a model is laid into memory.
 
     dtype: ``auto`` is what the checkpoint holds. device_map: as accelerate takes it (``auto``, ``cpu``, ...); with an
-    off-load folder, layers that do not fit into memory lie there.
+    off-load folder, layers that do not fit into memory, or into max_memory_gb of main memory, are read from disk.
     """
 
     dtype: str = "auto"
     device_map: str | None = None
     offload_folder: Path | None = None
+    max_memory_gb: float | None = None
 
 
 class LiveModel(NamedTuple):
@@ -54,21 +55,22 @@ def load_live(model: str, options: LoadOptions = LoadOptions()) -> LiveModel:
     require_live()
     _check_options(options)
     check_source(model)
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     from slicesim.live.families import moe_blocks
 
     with _one_line(model):
+        config = AutoConfig.from_pretrained(model, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
         loaded, told = AutoModelForCausalLM.from_pretrained(
             model,
             dtype=options.dtype,
-            device_map=options.device_map,
-            offload_folder=options.offload_folder,
             use_safetensors=True,
             trust_remote_code=False,
             experts_implementation="eager",
             output_loading_info=True,
+            **_placing(options),
+            **_unpacking(config),
         )
     if told["missing_keys"]:
         first = sorted(told["missing_keys"])[0]
@@ -95,11 +97,33 @@ def check_source(model: str) -> None:
     raise UserError(f"{model}: holds no weights (*.safetensors)")
 
 
+def _placing(options: LoadOptions) -> dict[str, Any]:
+    """Return where weights go, as transformers wants to hear it."""
+    if options.device_map is None:
+        return {}
+    memory = None
+    if options.max_memory_gb is not None:
+        from accelerate.utils import get_max_memory
+
+        memory = {**get_max_memory(), "cpu": int(options.max_memory_gb * 1e9)}
+    return {"device_map": options.device_map, "offload_folder": options.offload_folder, "max_memory": memory}
+
+
+def _unpacking(config: Any) -> dict[str, Any]:
+    """MXFP4 weights (gpt-oss) are unpacked to plain matrices; else kernels, which are code, might come from the hub."""
+    packing = getattr(config, "quantization_config", None) or {}
+    if packing.get("quant_method") != "mxfp4":
+        return {}
+    from transformers import Mxfp4Config
+
+    return {"quantization_config": Mxfp4Config(dequantize=True)}
+
+
 def _check_options(options: LoadOptions) -> None:
     if options.dtype not in get_args(Dtype):
         raise UserError(f"--dtype: {options.dtype!r} is none of {', '.join(get_args(Dtype))}")
-    if options.offload_folder is not None and options.device_map is None:
-        raise UserError("--offload-folder: give --device-map auto too, or nothing is off-loaded")
+    if options.device_map is None and (options.offload_folder is not None or options.max_memory_gb is not None):
+        raise UserError("--offload-folder, --max-memory: give --device-map auto too, or nothing is off-loaded")
     if options.device_map is not None and find_spec("accelerate") is None:
         raise UserError("--device-map needs accelerate: pip install accelerate")
 

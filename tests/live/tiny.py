@@ -68,9 +68,16 @@ def _mixtral() -> Any:
     return MixtralForCausalLM(MixtralConfig(**_COMMON, **experts))
 
 
-def _gpt_oss() -> Any:
+def _gpt_oss(**more: Any) -> Any:
     experts = {"num_local_experts": 6, "num_experts_per_tok": 2, "intermediate_size": 24, "sliding_window": 8}
-    return GptOssForCausalLM(GptOssConfig(**_COMMON, **experts, head_dim=8))
+    # transformers looks for the factor in original_max_position_embeddings, which a tiny context must keep to.
+    rope = {
+        "rope_type": "yarn",
+        "rope_theta": 150000.0,
+        "factor": 2.0,
+        "original_max_position_embeddings": CONTEXT // 2,
+    }
+    return GptOssForCausalLM(GptOssConfig(**{**_COMMON, **experts, "head_dim": 8, "rope_parameters": rope, **more}))
 
 
 FAMILIES = {
@@ -79,10 +86,10 @@ FAMILIES = {
 }  # fmt: skip
 
 
-def build(family: str) -> Any:
+def build(family: str, **more: Any) -> Any:
     """Return a model with seeded weights: nothing is zero, so every operation shows in the output."""
     torch.manual_seed(7)
-    model = FAMILIES[family]()
+    model = FAMILIES[family](**more)
     for name, parameter in model.named_parameters():
         with torch.no_grad():
             if name.endswith("norm.weight"):
@@ -96,10 +103,14 @@ def save(family: str, folder: Path, **config: Any) -> Path:
     """Write model (safetensors) and tokenizer; ``config`` adds entries to config.json."""
     build(family).save_pretrained(folder)
     tokenizer().save_pretrained(folder)
-    if config:
-        path = folder / "config.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), **config}))
+    add_config(folder, **config)
     return folder
+
+
+def add_config(folder: Path, **config: Any) -> None:
+    """Add entries to a model's config.json."""
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **config}))
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
