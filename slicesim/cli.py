@@ -26,6 +26,8 @@ app = typer.Typer(
 )
 trace_app = typer.Typer(help="Import, inspect, check and synthesise routing traces.", no_args_is_help=True)
 app.add_typer(trace_app, name="trace")
+amat_app = typer.Typer(help="Quantise a checkpoint's experts: error report, pack, unpack.", no_args_is_help=True)
+app.add_typer(amat_app, name="amat")
 
 #: Required paths: opened, and complained of, where they are read.
 FILE: Any = {"show_default": False, "readable": False}
@@ -37,6 +39,9 @@ PolicyOption = Annotated[str | None, typer.Option(help="Preset, or file.py:Class
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override one key; may be given again.")
 ]
+Checkpoint = Annotated[Path, typer.Argument(help="Safetensors file, or a folder of them.", **FILE)]
+GroupOption = Annotated[int, typer.Option(help="Weights that share a scale and a zero point.")]
+SafetensorsOut = Annotated[Path, typer.Option("-o", "--out", help="File to write (.safetensors).", **FILE)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
 
 
@@ -370,6 +375,79 @@ def capture_command(
         f"written: {out} ({leading_kind(header.model_dump())}, {captured.requests} requests, {captured.tokens} tokens, "
         f"{len(header.layers)} layers, {header.experts} experts, top-{header.top_k}, {header.score_kind} scores)"
     )
+
+
+@amat_app.command("report")
+def amat_report(
+    checkpoint: Checkpoint,
+    pairs: Annotated[str, typer.Option(help="Bit pairs, high/low, with commas.")] = "8/4,6/3,4/2",
+    group: GroupOption = 32,
+    all_: Annotated[bool, typer.Option("--all", help="All float tensors of two axes or more.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Result folder [default: results/NAME-amat of the file].", readable=False),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Relative MSE and SQNR of AMAT and its alternatives on the routed experts' weights."""
+    from slicesim.amat.pairs import parse_pairs
+    from slicesim.amat.study import Survey
+    from slicesim.report.amat import overall_table, worst_table
+    from slicesim.report.folder import check_free
+
+    chosen = parse_pairs(pairs, group)
+    folder = out or Path("results") / f"{checkpoint.resolve().stem}-amat"
+    check_free(folder)
+    survey = Survey(checkpoint, everything=all_)
+    with _progress("reading", len(survey.matrices)) as progress:
+        study = survey.run(chosen, progress)
+    _heed_interrupt()
+    study.save(folder)
+    if json:
+        _print_json(study.describe())
+        return
+    _print(overall_table(study))
+    _print(worst_table(study))
+    typer.echo(f"written: {folder}/ (summary.json, errors.csv, errors.png, errors.svg)")
+
+
+@amat_app.command("pack")
+def amat_pack(
+    checkpoint: Checkpoint,
+    out: SafetensorsOut,
+    high: Annotated[int, typer.Option(help="Bits with both slices.")] = 8,
+    low: Annotated[int, typer.Option(help="Bits of the MSB slice.")] = 4,
+    group: GroupOption = 32,
+) -> None:
+    """Write the routed experts as MSB and LSB slices; other weights are left out."""
+    from slicesim.amat.pack import Packing
+    from slicesim.amat.pairs import parse_pair
+
+    packing = Packing(checkpoint, out, parse_pair(high, low, group))
+    with _progress("packing", len(packing.experts)) as progress:
+        packing.run(progress)
+    _heed_interrupt()
+    done = packing.amounts()
+    typer.echo(
+        f"written: {out} ({done.experts} experts, {done.weights:,} weights, "
+        f"MSB {done.msb_bytes:,} B, LSB {done.lsb_bytes:,} B, {high}/{low} bits)"
+    )
+
+
+@amat_app.command("unpack")
+def amat_unpack(
+    packed: Annotated[Path, typer.Argument(help="File written by amat pack.", **FILE)],
+    out: SafetensorsOut,
+    precision: Annotated[str, typer.Option(help="high (both slices) or low (MSB slice alone).")] = "high",
+) -> None:
+    """Write the experts' weights that the slices stand for, in the checkpoint's own dtype."""
+    from slicesim.amat.unpack import Unpacking
+
+    unpacking = Unpacking(packed, out, precision)
+    with _progress("unpacking", len(unpacking.header.experts)) as progress:
+        weights = unpacking.run(progress)
+    _heed_interrupt()
+    typer.echo(f"written: {out} ({len(unpacking.header.experts)} experts, {weights:,} weights, {precision} precision)")
 
 
 @trace_app.command("import")

@@ -1,8 +1,10 @@
-"""AMAT's error per bit pair, measured on Gaussian weights: the quality proxy's coefficient."""
+"""AMAT's error per bit pair: on Gaussian weights (the quality proxy's coefficient), and what sums it up on real ones."""
 
 from __future__ import annotations
 
+import math
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +15,20 @@ from slicesim.amat.quantise import dequantise, quantise, truncate
 SAMPLE = 1 << 18
 
 
-def relative_mse(weights: NDArray[np.float64], approximation: NDArray[np.float64]) -> float:
+def relative_mse(weights: NDArray[Any], approximation: NDArray[Any]) -> float:
     """Mean squared error over mean square of the weights."""
-    difference = approximation.reshape(-1) - weights.reshape(-1)
-    return float(np.mean(difference**2) / np.mean(weights**2))
+    return square_sum(approximation.reshape(-1) - weights.reshape(-1)) / square_sum(weights)
+
+
+def square_sum(values: NDArray[Any]) -> float:
+    """Sum of squares, in double precision."""
+    flat = values.reshape(-1).astype(np.float64, copy=False)
+    return float(np.dot(flat, flat))
+
+
+def sqnr_db(relative: float | None) -> float | None:
+    """Signal-to-quantisation-noise ratio (dB) of a relative MSE; none where there is no signal or no noise."""
+    return -10 * math.log10(relative) if relative else None
 
 
 @cache
