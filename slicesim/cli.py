@@ -232,7 +232,12 @@ def sensitivity(
 @app.command()
 def quality(
     model: Annotated[str, typer.Argument(help="Live model: a folder, or an id of the hub.", show_default=False)],
-    text: Annotated[list[Path], typer.Option(help="Text file to be scored; may be given again.", **FILE)],
+    text: Annotated[
+        list[Path] | None, typer.Option(help="Text file to be scored; may be given again.", readable=False)
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="Prompt file, as of capture: each prompt is a text to be scored.", **FILE)
+    ] = None,
     policies: Annotated[
         str, typer.Option("--policies", "--policy", help="Presets or file.py:Class, with commas.")
     ] = "lru-high,lru-low,dbsc,slicemoe",
@@ -245,11 +250,15 @@ def quality(
     whole_batch: Annotated[
         bool, typer.Option("--whole-batch", help="Score each text as one batch too (which hides damage).")
     ] = False,
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    device_map: Annotated[str | None, typer.Option(help="As accelerate takes it, for example auto.")] = None,
+    dtype: Annotated[str, typer.Option(help="auto (as stored), float32, bfloat16 or float16.")] = "auto",
+    device_map: Annotated[str | None, typer.Option(help="Where layers go (auto, cpu, ...); needs accelerate.")] = None,
     offload_folder: Annotated[
-        Path | None, typer.Option(help="Where layers lie that do not fit into memory.", **FILE)
+        Path | None, typer.Option(help="Folder for layers that memory does not hold.", readable=False)
     ] = None,
+    max_memory: Annotated[
+        float | None, typer.Option(min=0, metavar="GB", help="Main memory for weights; the rest is off-loaded.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Result folder [default: results/NAME-quality of the model].", readable=False)
     ] = None,
@@ -260,17 +269,18 @@ def quality(
 
     require_live()
     from slicesim.live.load import LoadOptions, load_live
-    from slicesim.quality.study import Subject, prepare_loops, run_study, weights_choice
+    from slicesim.quality.study import Subject, prepare_loops, run_study, set_threads, weights_choice
     from slicesim.quality.texts import Cut, read_texts
     from slicesim.report.folder import check_free
     from slicesim.report.quality import quality_table
     from slicesim.scenario import parse_assignments
 
+    set_threads(threads)
     folder = out or Path("results") / f"{Path(model).name}-quality"
     check_free(folder)
     chosen, cut = weights_choice(weights), Cut(tokens, prompt_tokens, requests)
-    subject = Subject(model, load_live(model, LoadOptions(dtype, device_map, offload_folder)))
-    texts = read_texts(text, subject.live.tokenizer, cut, subject.context)
+    subject = Subject(model, load_live(model, LoadOptions(dtype, device_map, offload_folder, max_memory)))
+    texts = read_texts(text or [], prompts, subject.live.tokenizer, cut, subject.context)
     simulations = prepare_loops(subject, config, _words(policies), parse_assignments(set_ or []))
     study = run_study(subject, texts, simulations, weights=chosen, at_once=whole_batch, watch=_progress)
     _heed_interrupt()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from slicesim.amat import dequantise, quantise, truncate
+from slicesim.errors import UserError
 from slicesim.live.blocks import ChooseWeights, MoeBlock
 from slicesim.live.layouts import ExpertWeights, Matrices
 from slicesim.scenario.schema import Amat
@@ -68,7 +69,10 @@ class AmatBank:
             self._kept.move_to_end(key)
             return found
         original = self.source(block, expert)
-        rebuilt = Matrices(*(self._rebuilt(matrix, high) for matrix in block.layout.matrices(original)))
+        try:
+            rebuilt = Matrices(*(self._rebuilt(matrix, high) for matrix in block.layout.matrices(original)))
+        except ValueError as error:
+            raise UserError(f"layer {block.layer}, expert {expert}: cannot be quantised ({error})") from None
         self._kept[key] = weights = block.layout.fused(rebuilt, like=original)
         self._kept_bytes += _bytes(weights)
         while self.keep_bytes is not None and self._kept_bytes > self.keep_bytes and len(self._kept) > 1:
@@ -78,10 +82,10 @@ class AmatBank:
     def _rebuilt(self, matrix: Tensor, high: bool) -> Tensor:
         """Quantise along the rows, and read the code back."""
         amat = self.amat
-        code = quantise(matrix.detach().float().numpy(), amat.high_bits, amat.group)
+        code = quantise(matrix.detach().float().cpu().numpy(), amat.high_bits, amat.group)
         if not high:
             code = truncate(code, amat.high_bits - amat.low_bits)
-        return torch.as_tensor(dequantise(code)).reshape(-1)[: matrix.numel()].reshape(matrix.shape).to(matrix.dtype)
+        return torch.from_numpy(dequantise(code, tuple(matrix.shape))).to(matrix.dtype)
 
 
 def chooser(bank: ExpertBank, ids: Tensor, high: Tensor) -> ChooseWeights:

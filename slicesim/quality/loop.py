@@ -16,6 +16,7 @@ from slicesim.decide import DecodeDemand, Demand
 from slicesim.decide.step import Batch, Stepper
 from slicesim.errors import UserError
 from slicesim.live.blocks import MoeBlock, Routing
+from slicesim.live.greedy import input_device
 from slicesim.policies.slices import BoolArray
 from slicesim.quality.bank import ExpertBank, chooser
 from slicesim.trace.table import DECODE, PREFILL, MemoryTrace, TraceBlock, TraceHeader
@@ -70,7 +71,7 @@ def predict(model: Any, texts: Sequence[Text], listener: Listener, progress: Pro
     parts, done = [], 0
     with torch.inference_mode():
         for number, text in enumerate(texts):
-            ids = torch.from_numpy(text.ids)[None].to(model.device)
+            ids = torch.from_numpy(text.ids)[None].to(input_device(model))
             listener.begin_request(number)
             out = model(ids[:, : text.prompt_tokens], use_cache=True, logits_to_keep=1)
             listener.end_prompt()
@@ -90,7 +91,7 @@ def predict_at_once(model: Any, texts: Sequence[Text], listener: Listener) -> Pr
     parts = []
     with torch.inference_mode():
         for number, text in enumerate(texts):
-            ids = torch.from_numpy(text.ids)[None].to(model.device)
+            ids = torch.from_numpy(text.ids)[None].to(input_device(model))
             listener.begin_request(number)
             out = model(ids[:, :-1], use_cache=False, logits_to_keep=text.scored)
             listener.end_prompt()

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
+import torch
 
 from slicesim.decide import decide
 from slicesim.decide.step import Stepper
 from slicesim.errors import UserError
+from slicesim.live import describe
 from slicesim.live.load import LiveModel
 from slicesim.models import load_model
 from slicesim.quality.bank import AmatBank, ExpertBank, OriginalBank, Source, loaded
@@ -29,6 +31,12 @@ from slicesim.trace.store import write_trace
 from slicesim.version import __version__
 
 Weights = Literal["amat", "original"]
+
+
+def set_threads(threads: int | None) -> None:
+    """Tell torch how many threads to use; None leaves it the choice."""
+    if threads is not None:
+        torch.set_num_threads(threads)
 
 
 def weights_choice(text: str) -> Weights:
@@ -52,14 +60,19 @@ class Subject:
     source: Source = loaded
 
     @property
+    def name(self) -> str:
+        """Its folder's name, or its id of the hub."""
+        return describe.source_id(self.path)
+
+    @property
     def is_micro(self) -> bool:
         """Whether it is a tiny model that was trained for slicesim."""
-        return bool(getattr(self.live.config, "slicesim_micro_model", False))
+        return describe.is_micro_model(self.live.config)
 
     @property
     def stands_for(self) -> str | None:
         """The shipped model whose routing geometry a micro model has."""
-        return getattr(self.live.config, "slicesim_model", None)
+        return getattr(self.live.config, describe.MODEL_NAME, None)
 
     @property
     def dtype(self) -> str:
@@ -75,15 +88,15 @@ class Subject:
         """Return the header of what is recorded in the loop."""
         blocks = self.live.blocks
         return TraceHeader(
-            model=self.stands_for or self.path,
+            model=describe.model_name(self.path, self.live.config),
             micro_model=self.is_micro,
             layers=[block.layer for block in blocks],
             experts=blocks[0].experts,
             top_k=blocks[0].top_k,
             score_kind=blocks[0].score_kind,
             has_logits=True,
-            source=f"slicesim quality: {self.path} with a policy in the loop",
-            licence="that of the model and of the text",
+            source=f"slicesim quality: {self.name} with a policy in the loop",
+            licence=describe.licence(self.path, self.live.config),
             tool_version=__version__,
         )
 
@@ -198,7 +211,7 @@ def _check_geometry(subject: Subject, scenario: Scenario) -> None:
     subset = bool(scenario.settings.trace.layer_subset) and set(layers) <= set(moe)
     same_layers = layers == list(moe) or subset
     if not (same_layers and (block.experts, block.top_k) == (geometry.experts, geometry.top_k)):
-        message = f"{subject.path} has {own}, {geometry.name} has {theirs}; choose the model by --set model=NAME"
+        message = f"{subject.name} has {own}, {geometry.name} has {theirs}; choose the model by --set model=NAME"
         raise scenario.error("model", message=message)
 
 
@@ -276,7 +289,7 @@ def _head(subject: Subject, texts: Sequence[Text], first: Simulation, weights: W
     resolved = {key: part for key, part in described["scenario"].items() if key not in ("policy", "trace")}
     return {
         "slicesim_version": __version__,
-        "live_model": {"path": subject.path, "micro_model": subject.is_micro, "dtype": subject.dtype},
+        "live_model": {"name": subject.name, "micro_model": subject.is_micro, "dtype": subject.dtype},
         "weights": weights,
         "texts": {
             "names": list(dict.fromkeys(text.name for text in texts)),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from slicesim.errors import UserError
+from slicesim.live.prompts import read_prompts
 from slicesim.quality.loop import Text
 
 
@@ -33,14 +34,32 @@ class Cut:
             )
 
 
-def read_texts(files: Sequence[Path], tokenizer: Any, cut: Cut, context: int | None) -> list[Text]:
-    """Read and tokenize text files. context: tokens that the model can take, where its configuration says so.
+def read_texts(
+    files: Sequence[Path], prompts: Path | None, tokenizer: Any, cut: Cut, context: int | None
+) -> list[Text]:
+    """Read and tokenize text files, and a prompt file, each of whose prompts is one text.
 
+    context: tokens that the model can take, where its configuration says so.
     Raises UserError for a file that cannot be read or is too short, and for requests longer than the context.
     """
     if context is not None and cut.tokens > context:
         raise UserError(f"--tokens: the model takes at most {context} tokens (given: {cut.tokens})")
-    return [text for file in files for text in _cut(file, tokenizer, cut)]
+    if not files and prompts is None:
+        raise UserError("nothing to score: give --text FILE or --prompts FILE")
+    texts = [text for file in files for text in _cut(file, tokenizer, cut)]
+    if prompts is not None:
+        for prompt in read_prompts(prompts).prompts:
+            ids = prompt.token_ids(tokenizer)[: cut.tokens]
+            _check_length(prompt.place, len(ids), cut)
+            texts.append(Text(prompt.place, np.array(ids, dtype=np.int64), cut.prompt_tokens))
+    return texts
+
+
+def _check_length(place: str, tokens: int, cut: Cut) -> None:
+    if tokens < cut.prompt_tokens + 2:
+        raise UserError(
+            f"{place}: holds {tokens} tokens, too few: {cut.prompt_tokens} of prompt and at least 2 more are needed"
+        )
 
 
 def _cut(file: Path, tokenizer: Any, cut: Cut) -> list[Text]:
@@ -52,13 +71,8 @@ def _cut(file: Path, tokenizer: Any, cut: Cut) -> list[Text]:
     ids = tokenizer(content, add_special_tokens=False).input_ids
     fresh = cut.tokens - len(head)
     pieces = [[*head, *ids[start : start + fresh]] for start in range(0, cut.requests * fresh, fresh)]
-    whole = [piece for piece in pieces if len(piece) == cut.tokens] or [
-        piece for piece in pieces[:1] if len(piece) >= cut.prompt_tokens + 2
-    ]
-    if not whole:
-        raise UserError(
-            f"{file}: holds {len(ids)} tokens, too few: {cut.prompt_tokens} of prompt and at least 2 more are needed"
-        )
+    whole = [piece for piece in pieces if len(piece) == cut.tokens] or pieces[:1]
+    _check_length(str(file), len(whole[0]), cut)
     return [Text(file.name, np.array(piece, dtype=np.int64), cut.prompt_tokens) for piece in whole]
 
 

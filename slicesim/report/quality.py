@@ -87,7 +87,7 @@ def quality_title(study: Part) -> str:
     """Name the model, what it stands for, and what was set."""
     live, scenario = study["live_model"], study["scenario"]
     amat, cache = scenario["amat"], scenario["cache"]
-    who = f"micro model {live['path']}" if live["micro_model"] else live["path"]
+    who = f"micro model {live['name']}" if live["micro_model"] else live["path"]
     bits = f"{amat['high_bits']}/{amat['low_bits']} bits" if study["weights"] == "amat" else "original weights"
     return (
         f"Quality in the loop: {who}, sizes of {study['model']['name']} on {scenario['device']['name']}, "

@@ -81,6 +81,7 @@ def test_json_is_the_summary(place):
         (("--tokens", "21"), "--tokens: 21 tokens with 20 of prompt leave nothing to score; give at least 22"),
         (("--tokens", "500"), "--tokens: the model takes at most 128 tokens"),
         (("--prompt-tokens", "0"), "--prompt-tokens: must be at least 1"),
+        (("--prompts", "none.jsonl"), "none.jsonl: no such prompt file"),
         (("--text", "none.txt"), "none.txt: No such file"),
         (("--set", "trace.max_tokens=4"), "--set trace.max_tokens: the loop records its own trace"),
         (("--set", "model=mixtral-8x7b"), "has 2 MoE layers (from layer 1) of 8 experts, top-3"),
@@ -97,3 +98,12 @@ def test_a_text_that_is_too_short(place):
     short.write_text("w1 w2 w3")
     done = slicesim(place, "--text", str(short), code=2)
     assert f"{short}: holds 3 tokens, too few" in done.stderr
+
+
+def test_prompts_are_texts_too(place):
+    prompts = place["folder"] / "prompts.jsonl"
+    prompts.write_text("\n".join(json.dumps({"prompt": " ".join(f"w{n + k}" for n in range(50))}) for k in range(3)))
+    done = slicesim(place, "--prompts", str(prompts), "--policy", "dbsc", "--json", "--out", str(place["folder"] / "p"))
+    texts = json.loads(done.stdout)["texts"]
+    assert texts["requests"] == 4
+    assert texts["scored_tokens"] == 39 + 3 * (50 - 20 - 1)
