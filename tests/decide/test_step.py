@@ -108,6 +108,12 @@ def case(trace: MemoryTrace, cache: dict, eviction: str, routing: dict, constrai
     )
 
 
+@pytest.mark.parametrize("routing", [{"name": "max-rank", "max_rank": 5}, {"name": "cumsum", "mass": 0.8}])
+def test_windows_of_rank(routing):
+    trace = random_trace(4, tokens=50, requests=2, prompt=10, logits=True)
+    assert_same(simulation(trace, policy="dbsc", policy__routing=routing))
+
+
 @pytest.mark.parametrize("depth", [1, 2])
 def test_prefetch_of_the_previous_token(depth):
     trace = random_trace(5, tokens=40, requests=2, prompt=5)
