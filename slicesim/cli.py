@@ -247,6 +247,16 @@ def quality(
     prompt_tokens: Annotated[int, typer.Option(help="Those of them that are prompt.")] = 64,
     requests: Annotated[int, typer.Option(help="Requests that each text is cut into, at most.")] = 1,
     weights: Annotated[str, typer.Option(help="amat, or original: full precision whatever was decided.")] = "amat",
+    lazy: Annotated[
+        bool, typer.Option("--lazy", help="Leave experts in their files and read them one at a time.")
+    ] = False,
+    packed: Annotated[
+        Path | None,
+        typer.Option(help="AMAT slices, as amat pack writes them, to be read in place of quantising.", **FILE),
+    ] = None,
+    keep: Annotated[
+        float | None, typer.Option(min=0, metavar="GB", help="Rebuilt expert weights kept in memory [default: all].")
+    ] = None,
     whole_batch: Annotated[
         bool, typer.Option("--whole-batch", help="Score each text as one batch too (which hides damage).")
     ] = False,
@@ -268,8 +278,8 @@ def quality(
     from slicesim.live import require_live
 
     require_live()
-    from slicesim.live.load import LoadOptions, load_live
-    from slicesim.quality.study import Subject, prepare_loops, run_study, set_threads, weights_choice
+    from slicesim.live.load import LoadOptions
+    from slicesim.quality.study import choose_bank, load_subject, prepare_loops, run_study, set_threads
     from slicesim.quality.texts import Cut, read_texts
     from slicesim.report.folder import check_free
     from slicesim.report.quality import quality_table
@@ -278,11 +288,13 @@ def quality(
     set_threads(threads)
     folder = out or Path("results") / f"{Path(model).name}-quality"
     check_free(folder)
-    chosen, cut = weights_choice(weights), Cut(tokens, prompt_tokens, requests)
-    subject = Subject(model, load_live(model, LoadOptions(dtype, device_map, offload_folder, max_memory)))
+    cut = Cut(tokens, prompt_tokens, requests)
+    subject = load_subject(model, LoadOptions(dtype, device_map, offload_folder, max_memory), lazy=lazy)
     texts = read_texts(text or [], prompts, subject.live.tokenizer, cut, subject.context)
     simulations = prepare_loops(subject, config, _words(policies), parse_assignments(set_ or []))
-    study = run_study(subject, texts, simulations, weights=chosen, at_once=whole_batch, watch=_progress)
+    amat = simulations[0].scenario.settings.amat
+    bank = choose_bank(subject, amat, weights=weights, packed=packed, keep_gb=keep)
+    study = run_study(subject, texts, simulations, bank, at_once=whole_batch, watch=_progress)
     _heed_interrupt()
     study.save(folder)
     found = study.describe()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -110,6 +110,26 @@ def _joined(parts: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Predictions:
     return Predictions(nll, top, target)
 
 
+@contextmanager
+def in_charge(blocks: Sequence[MoeBlock], compute: Callable[[MoeBlock, Tensor], Tensor]) -> Iterator[None]:
+    """For a time, let ``compute`` take the place of all blocks' forward passes."""
+    with ExitStack() as stack:
+        for block in blocks:
+            stack.enter_context(block.overridden(compute))
+        yield
+
+
+def stock(bank: ExpertBank) -> Callable[[MoeBlock, Tensor], Tensor]:
+    """Return what computes a block as the model does, with weights from a bank."""
+
+    def compute(block: MoeBlock, hidden: Tensor) -> Tensor:
+        routing = block.route(hidden)
+        high = torch.ones_like(routing.ids, dtype=torch.bool)
+        return block.output(hidden, routing.ids, routing.weights, chooser(bank, routing.ids, high))
+
+    return compute
+
+
 class Seen(NamedTuple):
     """What one layer's router said, as a trace keeps it: [tokens, top_k] twice, [tokens, experts]."""
 
@@ -144,13 +164,9 @@ class ClosedLoop(Listener):
         self._is_prompt = True
         self._place = 0
 
-    @contextmanager
-    def in_charge(self) -> Iterator[None]:
+    def in_charge(self) -> AbstractContextManager[None]:
         """For a time, compute the blocks."""
-        with ExitStack() as stack:
-            for block in self.blocks:
-                stack.enter_context(block.overridden(self._compute))
-            yield
+        return in_charge(self.blocks, self._compute)
 
     def trace(self, header: TraceHeader, name: str) -> MemoryTrace:
         """Return what was recorded, prompts and decode tokens."""

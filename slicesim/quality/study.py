@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +18,23 @@ from slicesim.decide import decide
 from slicesim.decide.step import Stepper
 from slicesim.errors import UserError
 from slicesim.live import describe
-from slicesim.live.load import LiveModel
+from slicesim.live.load import LiveModel, LoadOptions, load_live
+from slicesim.live.skeleton import load_skeleton
 from slicesim.models import load_model
-from slicesim.quality.bank import AmatBank, ExpertBank, OriginalBank, Source, loaded
-from slicesim.quality.loop import ClosedLoop, Listener, Predictions, Progress, Text, decoded, predict, predict_at_once
+from slicesim.quality.bank import AmatBank, ExpertBank, OriginalBank, PackedBank, Source, loaded
+from slicesim.quality.files import CheckpointExperts
+from slicesim.quality.loop import (
+    ClosedLoop,
+    Listener,
+    Predictions,
+    Progress,
+    Text,
+    decoded,
+    in_charge,
+    predict,
+    predict_at_once,
+    stock,
+)
 from slicesim.report.folder import SUMMARY, write_folder
 from slicesim.scenario import Scenario
 from slicesim.scenario.schema import Amat
@@ -30,21 +43,11 @@ from slicesim.trace import MemoryTrace, TraceHeader
 from slicesim.trace.store import write_trace
 from slicesim.version import __version__
 
-Weights = Literal["amat", "original"]
-
 
 def set_threads(threads: int | None) -> None:
     """Tell torch how many threads to use; None leaves it the choice."""
     if threads is not None:
         torch.set_num_threads(threads)
-
-
-def weights_choice(text: str) -> Weights:
-    """Read the choice of weights; raises UserError for any other word."""
-    known = get_args(Weights)
-    if text not in known:
-        raise UserError(f"--weights: {text!r} is none of {', '.join(known)}")
-    return cast(Weights, text)
 
 
 #: Says what a run is about, and for how many tokens; gives its progress.
@@ -100,9 +103,46 @@ class Subject:
             tool_version=__version__,
         )
 
-    def bank(self, weights: Weights, amat: Amat, keep_bytes: int | None = None) -> ExpertBank:
-        """Return where the loop's experts come from."""
-        return AmatBank(amat, self.source, keep_bytes) if weights == "amat" else OriginalBank(self.source)
+    def plain(self) -> AbstractContextManager[None]:
+        """For a time, be the plain model: where its experts lie in files, they are read from there."""
+        if self.source is loaded:
+            return nullcontext()
+        return in_charge(self.live.blocks, stock(OriginalBank(self.source)))
+
+
+def load_subject(model: str, options: LoadOptions, *, lazy: bool = False) -> Subject:
+    """Load a live model; ``lazy`` leaves its experts in their files, to be read one at a time."""
+    if not lazy:
+        return Subject(model, load_live(model, options))
+    if options.device_map is not None:
+        raise UserError("--lazy reads experts from their own files: leave out --device-map")
+    live = load_skeleton(model, options.dtype)
+    return Subject(model, live, CheckpointExperts(Path(model), live.model.dtype))
+
+
+def choose_bank(
+    subject: Subject,
+    amat: Amat,
+    *,
+    weights: str = "amat",
+    packed: Path | None = None,
+    keep_gb: float | None = None,
+) -> ExpertBank:
+    """Return where the loop's experts come from.
+
+    weights: ``amat``, rebuilt at the precision decided, or ``original``, full precision whatever was decided; packed:
+    a file of ``slicesim amat pack`` that spares the quantising; keep_gb: see RebuiltBank.
+    """
+    keep_bytes = None if keep_gb is None else round(keep_gb * 1e9)
+    if weights == "original":
+        if packed is not None:
+            raise UserError("--packed holds AMAT codes: it does not go with --weights original")
+        return OriginalBank(subject.source)
+    if weights != "amat":
+        raise UserError(f"--weights: {weights!r} is neither amat nor original")
+    if packed is not None:
+        return PackedBank(packed, amat, subject.live.model.dtype, keep_bytes)
+    return AmatBank(amat, subject.source, keep_bytes)
 
 
 @dataclass(frozen=True)
@@ -223,26 +263,24 @@ def run_study(
     subject: Subject,
     texts: Sequence[Text],
     simulations: Sequence[Simulation],
+    bank: ExpertBank,
     *,
-    weights: Weights = "amat",
     at_once: bool = False,
-    keep_bytes: int | None = None,
     watch: Watch,
 ) -> Study:
     """Run the plain model, then each policy in the loop, and replay what was recorded.
 
-    weights: experts rebuilt from AMAT codes at the precision decided, or the original ones whatever was decided;
-    at_once: score each text as one batch too, which hides damage; keep_bytes: see AmatBank.
+    at_once: score each text as one batch too, which hides damage.
     """
     model, scored = subject.live.model, sum(text.scored for text in texts)
-    with watch("full precision", scored) as progress:
+    with watch("full precision", scored) as progress, subject.plain():
         plain = predict(model, texts, Listener(), progress)
-    rows = [Row("full precision", plain, predict_at_once(model, texts, Listener()) if at_once else None)]
-    bank = subject.bank(weights, simulations[0].scenario.settings.amat, keep_bytes)
+        whole = predict_at_once(model, texts, Listener()) if at_once else None
+    rows = [Row("full precision", plain, whole)]
     for simulation in simulations:
         with watch(simulation.policy.label, scored) as progress:
             rows.append(run_row(subject, texts, simulation, bank, at_once=at_once, progress=progress))
-    return Study(_head(subject, texts, simulations[0], weights), tuple(rows))
+    return Study(_head(subject, texts, simulations[0], bank), tuple(rows))
 
 
 def run_row(
@@ -281,7 +319,7 @@ def _check_decisions(loop: ClosedLoop, replay: Simulation) -> None:
         )
 
 
-def _head(subject: Subject, texts: Sequence[Text], first: Simulation, weights: Weights) -> dict[str, Any]:
+def _head(subject: Subject, texts: Sequence[Text], first: Simulation, bank: ExpertBank) -> dict[str, Any]:
     digest = hashlib.sha256()
     for text in texts:
         digest.update(text.ids.tobytes())
@@ -290,7 +328,7 @@ def _head(subject: Subject, texts: Sequence[Text], first: Simulation, weights: W
     return {
         "slicesim_version": __version__,
         "live_model": {"name": subject.name, "micro_model": subject.is_micro, "dtype": subject.dtype},
-        "weights": weights,
+        "weights": "amat" if bank.has_precisions else "original",
         "texts": {
             "names": list(dict.fromkeys(text.name for text in texts)),
             "requests": len(texts),

@@ -73,11 +73,47 @@ def test_json_is_the_summary(place):
     assert printed["rows"][1]["quality"]["perplexity_at_once"] > 0
 
 
+def test_experts_in_files_give_the_same_figures(place):
+    """Left in the checkpoint, or packed and read slice by slice: the summary is the same to the last digit."""
+    found = []
+    packed = place["folder"] / "packed.safetensors"
+    pack = [sys.executable, "-m", "slicesim", "amat", "pack", place["base"][0], "-o", str(packed)]
+    subprocess.run(pack, capture_output=True, text=True, check=True)
+    for number, more in enumerate(
+        [(), ("--lazy",), ("--lazy", "--keep", "0"), ("--packed", str(packed)), ("--packed", str(packed), "--lazy")]
+    ):
+        done = slicesim(place, "--policy", "dbsc", "--json", *more, "--out", str(place["folder"] / f"files{number}"))
+        found.append(json.loads(done.stdout))
+    assert found[0]["rows"][1]["quality"]["perplexity_ratio"] != 1.0
+    assert all(other == found[0] for other in found)
+
+
+def test_packed_with_other_bits_is_refused(place):
+    packed = place["folder"] / "packed63.safetensors"
+    pack = [
+        sys.executable,
+        "-m",
+        "slicesim",
+        "amat",
+        "pack",
+        place["base"][0],
+        "-o",
+        str(packed),
+        "--high",
+        "6",
+        "--low",
+        "3",
+    ]
+    subprocess.run(pack, capture_output=True, text=True, check=True)
+    done = slicesim(place, "--policy", "dbsc", "--packed", str(packed), code=2)
+    assert "packed as 6/3, group 32; the scenario has 8/4, group 32" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("--policies", "belady"), "policy belady: eviction belady knows the future"),
-        (("--weights", "int8"), "--weights: 'int8' is none of amat, original"),
+        (("--weights", "int8"), "--weights: 'int8' is neither amat nor original"),
         (("--tokens", "21"), "--tokens: 21 tokens with 20 of prompt leave nothing to score; give at least 22"),
         (("--tokens", "500"), "--tokens: the model takes at most 128 tokens"),
         (("--prompt-tokens", "0"), "--prompt-tokens: must be at least 1"),

@@ -18,7 +18,7 @@ from slicesim.errors import UserError  # noqa: E402
 from slicesim.quality import loop as loop_module  # noqa: E402
 from slicesim.quality.bank import AmatBank, OriginalBank  # noqa: E402
 from slicesim.quality.loop import ClosedLoop, Listener, decoded, predict, predict_at_once  # noqa: E402
-from slicesim.quality.study import Subject, prepare_loops, run_row, run_study  # noqa: E402
+from slicesim.quality.study import Subject, choose_bank, prepare_loops, run_row, run_study  # noqa: E402
 from slicesim.scenario.schema import Amat  # noqa: E402
 from slicesim.trace.split import segments  # noqa: E402
 from tests.kit import MOBILE  # noqa: E402
@@ -42,7 +42,8 @@ def no_bar(label: str, total: int) -> Any:
 def study(subject: Subject, folder: Path, texts: list, *policies: str, weights: str = "amat", **keys: Any) -> list:
     at_once = keys.pop("at_once", False)
     simulations = loops(subject, folder, *policies, **keys)
-    return list(run_study(subject, texts, simulations, weights=weights, at_once=at_once, watch=no_bar).rows)
+    bank = choose_bank(subject, simulations[0].scenario.settings.amat, weights=weights)
+    return list(run_study(subject, texts, simulations, bank, at_once=at_once, watch=no_bar).rows)
 
 
 @pytest.mark.parametrize("family", sorted(set(tiny.FAMILIES) - {"deepseek-v2-groups"}))
