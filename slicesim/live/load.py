@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Literal, NamedTuple, get_args
 
 from slicesim.errors import UserError
@@ -124,6 +125,8 @@ def _check_options(options: LoadOptions) -> None:
         raise UserError(f"--dtype: {options.dtype!r} is none of {', '.join(get_args(Dtype))}")
     if options.device_map is None and (options.offload_folder is not None or options.max_memory_gb is not None):
         raise UserError("--offload-folder, --max-memory: give --device-map auto too, or nothing is off-loaded")
+    if options.max_memory_gb is not None and options.offload_folder is None:
+        raise UserError("--max-memory: give --offload-folder too, for the layers that it leaves out")
     if options.device_map is not None and find_spec("accelerate") is None:
         raise UserError("--device-map needs accelerate: pip install accelerate")
 
@@ -140,8 +143,8 @@ def one_line(model: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
-        text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UserError(f"{model}: cannot be loaded ({text})") from None
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{model}: cannot be loaded ({shorten(text, 400, placeholder=' ...')})") from None
     finally:
         transformers_logging.set_verbosity(level)
         if bar:

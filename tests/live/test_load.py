@@ -81,6 +81,7 @@ def test_accelerate_is_asked_for_by_name(model_folder, monkeypatch: pytest.Monke
     folder = model_folder("olmoe")
     assert refusal(folder, device_map="auto") == "--device-map needs accelerate: pip install accelerate"
     assert "give --device-map auto too" in refusal(folder, offload_folder=Path("off"))
+    assert "give --offload-folder too" in refusal(folder, device_map="auto", max_memory_gb=1.0)
 
 
 @pytest.mark.parametrize("family", sorted(tiny.FAMILIES))

@@ -47,6 +47,7 @@ def test_text_has_one_prompt_a_line(tmp_path: Path) -> None:
 
 
 def test_json_lines_hold_prompts_of_many_lines_and_chats(tmp_path: Path) -> None:
+    pytest.importorskip("jinja2")  # comes with the extra, for the templates of chats
     chat = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hello"}]
     lines = [json.dumps({"prompt": "a\nbb"}), "", json.dumps({"messages": chat})]
     prompts = read_prompts(write(tmp_path / "p.jsonl", "\n".join(lines))).prompts
