@@ -37,7 +37,8 @@ def symmetric_shift(weights: Floats, _: Quantised, amat: Amat) -> Floats:
     scale = fp16_scale(np.maximum(-low, high) / np.float32(top))
     codes = np.clip(np.round(weights / scale), -top, top).astype(np.int8)
     shift = amat.high_bits - amat.low_bits
-    return (codes >> shift).astype(np.float32) * (scale * np.float32(1 << shift))
+    approximation: Floats = (codes >> shift).astype(np.float32) * (scale * np.float32(1 << shift))
+    return approximation
 
 
 def rounded_shift(_: Floats, high: Quantised, amat: Amat) -> Floats:

@@ -60,7 +60,7 @@ class Packing:
             for name, size in zip(object_names(expert.layer, expert.number), self._sizes(expert), strict=True)
         ]
         header = _header(self.checkpoint, self.experts, self.amat)
-        with writing(self.out, plans, {METADATA_KEY: header.model_dump_json(exclude_defaults=True)}) as writer:
+        with writing(self.out, plans, {METADATA_KEY: header.model_dump_json(exclude_none=True)}) as writer:
             for done, expert in enumerate(self.experts, 1):
                 self._pack(writer, expert)
                 progress(done)
@@ -82,7 +82,7 @@ def _slices(matrix: Matrix, amat: Amat) -> tuple[Bytes, Bytes]:
     try:
         return to_slices(quantise(matrix.floats(), amat.high_bits, amat.group), matrix.size, amat)
     except ValueError as error:
-        place = "" if matrix.index is None else f", expert {matrix.index}"
+        place = "" if matrix.entry is None else f", expert {matrix.entry}"
         raise UserError(f"{matrix.tensor.path}: tensor {matrix.tensor.name}{place}: {error}") from None
 
 
@@ -99,7 +99,7 @@ def _header(checkpoint: Checkpoint, experts: list[Expert], amat: Amat) -> Packed
 
 def _described(expert: Expert) -> PackedExpert:
     matrices = [
-        PackedMatrix(tensor=matrix.tensor.name, index=matrix.index, is_transposed=matrix.is_transposed)
+        PackedMatrix(tensor=matrix.tensor.name, entry=matrix.entry, is_transposed=matrix.is_transposed)
         for matrix in expert.matrices
     ]
     return PackedExpert(layer=expert.layer, expert=expert.number, matrices=matrices)

@@ -28,7 +28,7 @@ class PackedMatrix(Section):
     """A matrix of an expert: its tensor, its entry where the tensor is fused, whether the checkpoint transposes it."""
 
     tensor: str
-    index: int | None = None
+    entry: int | None = None
     is_transposed: bool = False
 
 
@@ -74,7 +74,7 @@ def packed_header(checkpoint: Checkpoint) -> PackedHeader:
     for expert in header.experts:
         for matrix in expert.matrices:
             tensor_ = header.tensors.get(matrix.tensor)
-            if tensor_ is None or not 0 <= (matrix.index or 0) < tensor_.shape[0]:
+            if tensor_ is None or not 0 <= (matrix.entry or 0) < tensor_.shape[0]:
                 raise UserError(f"{where}: expert {expert.expert} of layer {expert.layer} has no {matrix.tensor}")
     return header
 

@@ -74,7 +74,7 @@ class Unpacking:
     def _matrix(self, part: PackedMatrix) -> Matrix:
         tensor = self.header.tensors[part.tensor]
         stored = Tensor(part.tensor, tensor.dtype, tuple(tensor.shape), self.out, 0)
-        return Matrix(stored, part.index, part.is_transposed)
+        return Matrix(stored, part.entry, part.is_transposed)
 
     def _object(self, name: str) -> Tensor:
         found = self.checkpoint.tensors.get(name)

@@ -30,7 +30,9 @@ def decode(raw: NDArray[np.uint8], dtype: str) -> Floats:
     """Turn a tensor's bytes into float32: exact, but for F64, which is rounded."""
     seen = raw.view(_SEEN_AS[dtype])
     if dtype == "BF16":
-        return (seen.astype(np.uint32) << 16).view(np.float32)
+        wide = seen.astype(np.uint32)
+        wide <<= 16
+        return wide.view(np.float32)
     return seen.astype(np.float32, copy=False)
 
 

@@ -28,33 +28,33 @@ _COMPLETE = (("gate_proj", "up_proj", "down_proj"), ("w1", "w3", "w2"), ("gate_u
 
 
 class Matrix(NamedTuple):
-    """One weight matrix of an expert: a whole tensor, or entry ``index`` of a fused one.
+    """One weight matrix of an expert: a whole tensor, or one ``entry`` of a fused one.
 
     is_transposed: the file holds [inputs, outputs], as gpt-oss does.
     """
 
     tensor: Tensor
-    index: int | None = None
+    entry: int | None = None
     is_transposed: bool = False
 
     @property
     def size(self) -> int:
         """Number of weights."""
-        return self.tensor.size if self.index is None else self.tensor.size // self.tensor.shape[0]
+        return self.tensor.size if self.entry is None else self.tensor.size // self.tensor.shape[0]
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
         """Shape in the file."""
-        return self.tensor.shape if self.index is None else self.tensor.shape[1:]
+        return self.tensor.shape if self.entry is None else self.tensor.shape[1:]
 
     @property
     def first_byte(self) -> int:
         """Where the matrix begins within its tensor."""
-        return (self.index or 0) * self.size * BITS[self.tensor.dtype] // 8
+        return (self.entry or 0) * self.size * BITS[self.tensor.dtype] // 8
 
     def part(self, first: int, count: int) -> Floats:
         """Read ``count`` weights as they lie in the file, from the matrix's number ``first`` on."""
-        return self.tensor.floats((self.index or 0) * self.size + first, count)
+        return self.tensor.floats((self.entry or 0) * self.size + first, count)
 
     def floats(self) -> Floats:
         """Read the matrix as float32 [outputs, inputs]: groups of weights run along the inputs."""
@@ -78,7 +78,7 @@ class Expert(NamedTuple):
 def find_experts(checkpoint: Checkpoint, *, required: bool = True) -> list[Expert]:
     """Return all routed experts by layer and number.
 
-    Raises UserError where there are none (unless not required), where one lacks a matrix, and where they lie in a format of few bits.
+    Raises UserError where there are none (unless not required), where one lacks a matrix, and for formats of few bits.
     """
     parts: dict[tuple[int, int], dict[str, Matrix]] = {}
     for tensor in checkpoint.tensors.values():
@@ -124,7 +124,7 @@ def _ordered(checkpoint: Checkpoint, layer: int, number: int, parts: Mapping[str
 
 
 def _lies_transposed(matrices: tuple[Matrix, ...]) -> bool:
-    """Tell gpt-oss's fused layout, gate_up [hidden, 2 inner] and down [inner, hidden], from [2 inner, hidden] and so on.
+    """Tell gpt-oss's fused layout, gate_up [hidden, 2 inner] and down [inner, hidden], from the other one.
 
     Both cannot fit at once: hidden would have to be twice itself.
     """

@@ -47,7 +47,7 @@ class Writer:
         place = self._starts[name] + first
         if self._file.tell() != place:
             self._file.seek(place)
-        self._file.write(data)
+        self._file.write(data.data)
 
 
 @contextmanager

@@ -71,7 +71,7 @@ def _bars(axis: Axes, study: Study) -> None:
         heights = [study.overall.relative(pair, number) or 0.0 for pair in range(len(study.pairs))]
         places = [pair + (number - (len(METHODS) - 1) / 2) * width for pair in range(len(study.pairs))]
         axis.bar(places, heights, width, label=method.label, color=COLOURS[number])
-    axis.set_yscale("log")
+    _log_scale(axis, study)
     axis.set_xticks(range(len(study.pairs)), [_bits(amat) for amat in study.pairs])
     axis.set_xlabel("bits, high/low")
     axis.set_ylabel("relative MSE over all tensors")
@@ -88,15 +88,21 @@ def _spread(axis: Axes, study: Study) -> None:
                   linewidth=1, alpha=0.8 - 0.5 * pair / len(study.pairs), label=_bits(amat))  # fmt: skip
         axis.annotate(f"{_bits(amat)} bits", (ranks[-1], values[-1]), xytext=(0, 5), textcoords="offset points",
                       ha="right", fontsize=8)  # fmt: skip
-    axis.set_yscale("log")
+    _log_scale(axis, study)
     axis.set_xlim(0, 100)
     axis.set_xlabel("tensors, ranked by error (%)")
     axis.set_ylabel(f"relative MSE: {METHODS['amat_low'].label}")
     axis.grid(alpha=0.25, linewidth=0.5)
 
 
+def _log_scale(axis: Axes, study: Study) -> None:
+    if study.overall.noise.any():  # weights of zero have no error to draw
+        axis.set_yscale("log")
+
+
 def _title(study: Study) -> str:
-    return f"AMAT on {study.path.name}: {len(study.tensors)} tensors, {study.overall.weights:,} weights"
+    tensors = len(study.tensors)
+    return f"AMAT on {study.path.name}: {tensors} tensor{'s' * (tensors > 1)}, {study.overall.weights:,} weights"
 
 
 def _caption(study: Study) -> str:
