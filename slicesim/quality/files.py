@@ -57,7 +57,7 @@ class PackedExperts:
         matrices = []
         for part in found.matrices:
             stored = self.header.tensors[part.tensor].shape
-            shape = tuple(stored if part.index is None else stored[1:])
+            shape = tuple(stored if part.entry is None else stored[1:])
             size = int(np.prod(shape))
             msb_size, lsb_size = slice_sizes(size, self.header.amat)
             upper = msb.raw(msb_place, msb_size)
