@@ -18,7 +18,7 @@ def test_every_preset_is_whole_and_runs(name):
     preset = load_preset(name)
     assert preset.description
     assert preset.source
-    result = run(random_trace(1, 16, prompt=4), policy=name)
+    result = run(random_trace(1, 16, prompt=4, logits=preset.routing.name != "stock"), policy=name)
     assert result.summary["policy"] == name
     assert result.decode["tokens"] == 12
 
