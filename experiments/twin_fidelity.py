@@ -34,6 +34,7 @@ Figures = dict[str, float]
 
 
 def main() -> None:
+    """Fit, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("traces", nargs="+", type=Path)
     parser.add_argument("--model", default="deepseek-v2-lite")

@@ -230,6 +230,84 @@ def sensitivity(
 
 
 @app.command()
+def quality(
+    model: Annotated[str, typer.Argument(help="Live model: a folder, or an id of the hub.", show_default=False)],
+    text: Annotated[
+        list[Path] | None, typer.Option(help="Text file to be scored; may be given again.", readable=False)
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="Prompt file, as of capture: each prompt is a text to be scored.", **FILE)
+    ] = None,
+    policies: Annotated[
+        str, typer.Option("--policies", "--policy", help="Presets or file.py:Class, with commas.")
+    ] = "lru-high,lru-low,dbsc,slicemoe",
+    config: Annotated[Path, typer.Option(help="Scenario file (YAML).", **FILE)] = Path("hwconfigs/mobile.yaml"),
+    set_: SetOption = None,
+    tokens: Annotated[int, typer.Option(help="Tokens of each request, prompt included.")] = 192,
+    prompt_tokens: Annotated[int, typer.Option(help="Those of them that are prompt.")] = 64,
+    requests: Annotated[int, typer.Option(help="Requests that each text is cut into, at most.")] = 1,
+    weights: Annotated[str, typer.Option(help="amat, or original: full precision whatever was decided.")] = "amat",
+    lazy: Annotated[
+        bool, typer.Option("--lazy", help="Leave experts in their files and read them one at a time.")
+    ] = False,
+    packed: Annotated[
+        Path | None,
+        typer.Option(help="AMAT slices, as amat pack writes them, to be read in place of quantising.", **FILE),
+    ] = None,
+    keep: Annotated[
+        float | None, typer.Option(min=0, metavar="GB", help="Rebuilt expert weights kept in memory [default: all].")
+    ] = None,
+    whole_batch: Annotated[
+        bool, typer.Option("--whole-batch", help="Score each text as one batch too (which hides damage).")
+    ] = False,
+    dtype: Annotated[str, typer.Option(help="auto (as stored), float32, bfloat16 or float16.")] = "auto",
+    device_map: Annotated[str | None, typer.Option(help="Where layers go (auto, cpu, ...); needs accelerate.")] = None,
+    offload_folder: Annotated[
+        Path | None, typer.Option(help="Folder for layers that memory does not hold.", readable=False)
+    ] = None,
+    max_memory: Annotated[
+        float | None, typer.Option(min=0, metavar="GB", help="Main memory for weights; the rest is off-loaded.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Result folder [default: results/NAME-quality of the model].", readable=False)
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Run a live model token by token with policies in its loop: perplexity, misses, time and energy in one table."""
+    from slicesim.live import require_live
+
+    require_live()
+    from slicesim.live.load import LoadOptions
+    from slicesim.quality.study import choose_bank, load_subject, prepare_loops, run_study, set_threads
+    from slicesim.quality.texts import Cut, read_texts
+    from slicesim.report.folder import check_free
+    from slicesim.report.quality import quality_table
+    from slicesim.scenario import parse_assignments
+
+    set_threads(threads)
+    folder = out or Path("results") / f"{Path(model).name}-quality"
+    check_free(folder)
+    cut = Cut(tokens, prompt_tokens, requests)
+    subject = load_subject(model, LoadOptions(dtype, device_map, offload_folder, max_memory), lazy=lazy)
+    texts = read_texts(text or [], prompts, subject.live.tokenizer, cut, subject.context)
+    simulations = prepare_loops(subject, config, _words(policies), parse_assignments(set_ or []))
+    amat = simulations[0].scenario.settings.amat
+    bank = choose_bank(subject, amat, weights=weights, packed=packed, keep_gb=keep)
+    study = run_study(subject, texts, simulations, bank, at_once=whole_batch, watch=_progress)
+    _heed_interrupt()
+    study.save(folder)
+    found = study.describe()
+    for row in found["rows"]:
+        _warn(row["warnings"], row["policy"])
+    if json:
+        _print_json(found)
+        return
+    _print(quality_table(found))
+    typer.echo(f"written: {folder}/ (summary.json, a trace of each policy's run)")
+
+
+@app.command()
 def validate(
     out: Annotated[Path, typer.Option(help="Page to write.", readable=False)] = Path("docs/validation.md"),
     data: Annotated[Path | None, typer.Option(help="Folder of reference files that do not ship.", **FILE)] = None,

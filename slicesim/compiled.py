@@ -122,4 +122,4 @@ class _Notice(event.Listener):  # type: ignore[misc]
 
 event.register("numba:compile", _Notice())
 
-__all__ = ["COMPILING", "NumbaError", "inlined", "jit", "overload", "rule"]
+__all__ = ["COMPILING", "NumbaError", "inlined", "jit", "overload", "register_jitable", "rule"]

@@ -3,46 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from slicesim.compiled import NumbaError, rule
-from slicesim.decide.cache import evict_all, eviction_score, make_room
-from slicesim.decide.decode import SLOT, SPREAD, Tokens, serve
-from slicesim.decide.demand import DecodeDemand, Demand, SliceSizes
+from slicesim.decide.demand import DecodeDemand, Demand
 from slicesim.decide.future import Future
-from slicesim.decide.ledger import Ledger
-from slicesim.decide.order import Order, Outside, Queues, order_of, rebuild_order
-from slicesim.decide.prefill import PromptCounts, stream_prompt
-from slicesim.errors import UserError
-from slicesim.policies import LSB, MSB, Policy, Prefetch, SliceState
-from slicesim.policies.eviction import Eviction
-from slicesim.policies.prefetch import GUESS
-from slicesim.policies.slices import FloatArray, IntArray
+from slicesim.decide.plane import Plane, Request
+from slicesim.decide.prefill import PromptCounts
+from slicesim.policies import LSB, MSB
+from slicesim.policies.slices import IntArray
 from slicesim.trace.split import Segment, segments
-from slicesim.trace.table import PREFILL, Trace, TraceBlock
+from slicesim.trace.table import PREFILL, TraceBlock
 
 #: Decode tokens in one demand table; bounds the memory of everything behind it.
 TOKENS_PER_TABLE = 512
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the decision plane is asked: trace, policy, cache. ``scope_layers``: one cache per layer."""
-
-    trace: Trace
-    split: str | float
-    max_tokens: int | None
-    policy: Policy
-    sizes: SliceSizes
-    capacity_bytes: int
-    scope_layers: bool
-    reset_each_request: bool
-    seed: int
 
 
 def decide(request: Request) -> Decision:
@@ -53,32 +27,13 @@ def decide(request: Request) -> Decision:
     return Decision(request)
 
 
-class Decision:
-    """One replay. All its state lives here; two replays never share anything."""
+class Decision(Plane):
+    """One replay of a trace."""
 
     def __init__(self, request: Request) -> None:
-        self.request = request
-        header, policy = request.trace.header, request.policy
-        self.layers, self.experts = len(header.layers), header.experts
-        self.state = _empty_cache(request, self.layers, self.experts)
-        self.rng = np.random.default_rng(request.seed)
-        self._draw()
-        self.future = Future.of(self._requested(), self.state) if policy.eviction.needs_future else None
-        self.spreads = np.zeros(self.layers, dtype=SPREAD)
-        self.ledger = Ledger.of(policy.constraint, policy.routing.first_strength)
-        self.slots = (np.zeros(header.top_k, dtype=SLOT), np.zeros(self.experts, dtype=np.bool_))
-        self.prefetch = _prefetch(policy.prefetch, self.layers, self.experts, header.top_k)
-        depth, objects = policy.prefetch.layers_ahead, 1 + bool(request.sizes.lsb_bits)
-        least = int(self.state.size_bytes[self.state.size_bytes > 0].min())
-        self.most_prefetches = min(depth * objects * self.experts, self.prefetch.budget_bytes // least) if depth else 0
-        self.routing = rule(policy.routing, "select") if policy.routing.reroutes else None
-        self.order, self.eviction = _order(self.state, policy.eviction)
-        self.score = eviction_score(self.state, policy.eviction)
-
-    @property
-    def is_compiled(self) -> bool:
-        """Whether it runs without Python, so that another thread can be busy meanwhile."""
-        return not isinstance(self.order, Outside)
+        super().__init__(request)
+        if request.policy.eviction.needs_future:
+            self.future = Future.of(self._requested(), self.state)
 
     def __iter__(self) -> Iterator[Demand]:
         """Go through the trace."""
@@ -91,84 +46,34 @@ class Decision:
         for segment in self._segments():
             if segment.starts_request:
                 if prompt is not None:
-                    yield self._stream(prompt, request)
+                    yield self.stream(prompt, request)
                     prompt = None
                 request = segment.request
-                self._begin_request()
+                self.begin_request()
             if segment.phase == PREFILL:
                 prompt = prompt or PromptCounts.empty(self.layers, self.experts)
-                self._count(prompt, segment.block)
+                self.count(prompt, segment.block.ids, segment.block.scores)
             else:
                 if prompt is not None:
-                    yield self._stream(prompt, request)
+                    yield self.stream(prompt, request)
                     prompt = None
                 for start in range(0, len(segment.block), TOKENS_PER_TABLE):
                     part = segment.block.part(start, start + TOKENS_PER_TABLE)
                     yield self._decode(part, segment.first_position + start)
         if prompt is not None:
-            yield self._stream(prompt, request)
+            yield self.stream(prompt, request)
 
     def _segments(self) -> Iterator[Segment]:
         return segments(self.request.trace, self.request.split, self.request.max_tokens)
 
-    def _begin_request(self) -> None:
-        self.ledger.begin_request()
-        self.prefetch.before["expert"] = -1
-        if self.request.reset_each_request:
-            evict_all(self.state.slices, self.state.caches, np.flatnonzero(self.state.resident))
-            self._rebuild_order()
-
-    def _rebuild_order(self) -> None:
-        with _faults_of_key(self.request.policy.eviction):
-            rebuild_order(self.order, self.eviction, self.state)
-
-    def _draw(self) -> None:
-        self.state.slices["priority"] = self.rng.random(len(self.state.slices))
-
-    def _count(self, prompt: PromptCounts, block: TraceBlock) -> None:
-        prompt.add(block.ids, block.scores, self.request.policy.precision.critical(block.scores))
-
-    def _stream(self, prompt: PromptCounts, request: int) -> Demand:
-        self._draw()
-        demand = stream_prompt(self.state, self.request.policy, prompt, request, self.future)
-        self._rebuild_order()
-        return demand
-
     def _decode(self, block: TraceBlock, first_position: int) -> DecodeDemand:
         context = first_position + 1 + np.arange(len(block), dtype=np.int64)
         demand = DecodeDemand.empty(block.request, block.token, context, block.ids.shape, self.most_prefetches)
-        tokens = self._tokens(block)
+        tokens = self.tokens(block.ids, block.scores, block.logits)
         batches, done = len(block) * self.layers, 0
         while done < batches:
-            done = self._serve(done, tokens, demand)
-            if isinstance(self.order, Outside):
-                self._make_room(done - 1, demand)
+            done = self.serve(done, batches, tokens, demand)
         return demand
-
-    def _serve(self, first: int, tokens: Tokens, demand: DecodeDemand) -> int:
-        policy, state = self.request.policy, self.state
-        cache = (state.slices, state.caches, state.clock, self.order, self.eviction)
-        fixed = (self.routing, self.spreads, *self.ledger, self.future, *self.slots, *self.prefetch)
-        with _faults_of_key(policy.eviction):
-            done: int = serve(first, tokens, policy.fetch.lsb, *cache, *fixed, demand)
-        return done
-
-    def _make_room(self, batch: int, demand: DecodeDemand) -> None:
-        """Let a strategy that is not compiled choose who leaves."""
-        token, layer = batch // self.layers, batch % self.layers
-        make_room(self.state, np.flatnonzero(self.state.last_use > self.state.clock[1]), self.score)
-        demand.resident_bytes[token, layer] = self.state.used_bytes.sum()
-
-    def _tokens(self, block: TraceBlock) -> Tokens:
-        policy, renormalised = self.request.policy, self.request.trace.header.score_kind == "renormalised"
-        critical = policy.precision.critical(block.scores)
-        if block.logits is None or not (policy.routing.reroutes or self.ledger.denies_msb):
-            nothing = np.zeros((0, 1, 1))
-            return Tokens(
-                block.ids, block.scores, critical, nothing.astype(np.float32), nothing, nothing.astype(np.bool_)
-            )
-        scores = gate_scores(block.logits, block.ids, renormalised)
-        return Tokens(block.ids, block.scores, critical, block.logits, scores, policy.precision.critical(scores))
 
     def _requested(self) -> Iterator[tuple[IntArray, IntArray]]:
         """Go through the whole trace once for what offline strategies know."""
@@ -180,7 +85,7 @@ class Decision:
                 prompt = None
             if segment.phase == PREFILL:
                 prompt = prompt or PromptCounts.empty(self.layers, self.experts)
-                self._count(prompt, segment.block)
+                self.count(prompt, segment.block.ids, segment.block.scores)
                 continue
             block = segment.block
             entries = np.empty((*block.ids.shape, 2), dtype=np.int64)
@@ -193,67 +98,5 @@ class Decision:
             yield from (_one_batch(prompt.entries(layer, policy)) for layer in range(self.layers))
 
 
-class LookAhead(NamedTuple):
-    """What prefetching keeps: rule of the strategy, the last token's slots, scratch, and its bounds (see ``serve``)."""
-
-    rule: object
-    before: NDArray[Any]
-    guesses: NDArray[Any]
-    depth: int
-    budget_bytes: int
-
-
-def _prefetch(strategy: Prefetch, layers: int, experts: int, top_k: int) -> LookAhead:
-    before = np.zeros((layers, top_k), dtype=SLOT)
-    before["expert"] = -1
-    own = rule(strategy, "guess") if strategy.layers_ahead else None
-    return LookAhead(own, before, np.zeros(2 * experts, dtype=GUESS), strategy.layers_ahead, strategy.budget_bytes)
-
-
 def _one_batch(entries: IntArray) -> tuple[IntArray, IntArray]:
     return entries, np.array([len(entries)])
-
-
-def gate_scores(logits: NDArray[np.float32], stock: NDArray[np.int32], renormalised: bool) -> FloatArray:
-    """Return every expert's original gate score, from the router's logits. logits: [..., experts]; stock: [..., top_k].
-
-    Over all experts, or scaled so that those of the stock experts sum to 1.
-    """
-    z = logits.astype(np.float64)
-    weights = np.exp(z - z.max(axis=-1, keepdims=True))
-    chosen = np.take_along_axis(weights, stock.astype(np.int64), axis=-1) if renormalised else weights
-    return np.asarray(weights / chosen.sum(axis=-1, keepdims=True))
-
-
-@contextmanager
-def _faults_of_key(eviction: Eviction) -> Iterator[None]:
-    """Turn what compiled code of a user may raise into one line."""
-    try:
-        yield
-    except (ArithmeticError, ValueError) as error:
-        raise UserError(f"{type(eviction).__name__}.key failed: {type(error).__name__}: {error}") from None
-
-
-def _order(state: SliceState, eviction: Eviction) -> tuple[Order, object]:
-    """Return the strategy as the batch loop wants it: compiled where it can be, else left to Python."""
-    outside, cls = Outside(0), type(eviction)
-    if cls.score is Eviction.score and cls.key is Eviction.key:
-        raise UserError(f"{cls.__name__} must define key(entry, now) or score(state, entries)")
-    if cls.score is not Eviction.score:
-        return outside, outside
-    order = order_of(state, eviction)
-    compiled = outside if isinstance(order, Queues) else rule(eviction, "key", "tie")  # queues ask for no key
-    try:
-        with _faults_of_key(eviction):
-            rebuild_order(order, compiled, state)
-    except NumbaError:
-        return outside, outside
-    return order, compiled
-
-
-def _empty_cache(request: Request, layers: int, experts: int) -> SliceState:
-    size = np.empty((layers, experts, 2), dtype=np.int64)
-    size[:, :, MSB] = request.sizes.msb_bytes[:, None]
-    size[:, :, LSB] = request.sizes.lsb_bytes[:, None]
-    capacity = request.capacity_bytes // (layers if request.scope_layers else 1)
-    return SliceState.empty(size, capacity, per_layer=request.scope_layers)

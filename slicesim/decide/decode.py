@@ -90,10 +90,10 @@ def _guess(self, tokens, token, layer, before, guesses):
 
 @jit
 def serve(
-    first, tokens, fetches_lsb, slices, caches, clock, order, rule, routing, spreads, book, window, future, slots,
+    first, stop, tokens, fetches_lsb, slices, caches, clock, order, rule, routing, spreads, book, window, future, slots,
     chosen, prefetch, before, guesses, depth, budget_bytes, out,
 ):  # fmt: skip
-    """Serve batches from number ``first`` on; return the next one's number.
+    """Serve batches from number ``first`` up to ``stop``; return the next one's number.
 
     tokens: Tokens; order, rule: who leaves, by which strategy; routing: rule of the routing strategy; spreads: SPREAD
     [layers]; book, window: of the Ledger; future: Future; chosen: bool [experts], scratch; prefetch: rule of the
@@ -102,11 +102,11 @@ def serve(
     are None where the policy does without: the code for them is left out.
     It stops early where Python must make room: the batch before the returned one has overfilled the cache.
     """
-    count, layers, top_k = tokens.ids.shape
+    _, layers, top_k = tokens.ids.shape
     book = book[0]
     entries = len(slices) // layers  # of a layer
     token, layer = first // layers, first % layers - 1
-    for batch in range(first, count * layers):
+    for batch in range(first, stop):
         layer += 1
         if layer == layers:
             token, layer = token + 1, 0
@@ -182,7 +182,7 @@ def serve(
             end_token(book, window)
         if not done:
             return batch + 1
-    return count * layers
+    return stop
 
 
 @jit

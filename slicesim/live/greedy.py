@@ -36,7 +36,7 @@ def steps(live: LiveModel, prompt: Sequence[int], new_tokens: int, prefill_chunk
     ``new_tokens`` decode steps are yielded unless the text ends earlier.
     """
     cache = DynamicCache(config=live.config)
-    device = _input_device(live.model)
+    device = input_device(live.model)
     ends = _end_tokens(live.model)
 
     def forward(tokens: Sequence[int], phase: int) -> tuple[Step, int]:
@@ -114,6 +114,7 @@ def _end_tokens(model: Any) -> set[int]:
     return set(ends) if isinstance(ends, list) else set() if ends is None else {ends}
 
 
-def _input_device(model: Any) -> torch.device:
+def input_device(model: Any) -> torch.device:
+    """Return where a model wants its token ids; embeddings that are off-loaded come to the CPU."""
     device = model.get_input_embeddings().weight.device
     return torch.device("cpu") if device.type == "meta" else device

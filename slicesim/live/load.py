@@ -60,7 +60,7 @@ def load_live(model: str, options: LoadOptions = LoadOptions()) -> LiveModel:
 
     from slicesim.live.families import moe_blocks
 
-    with _one_line(model):
+    with one_line(model):
         config = AutoConfig.from_pretrained(model, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
         loaded, told = AutoModelForCausalLM.from_pretrained(
@@ -132,7 +132,7 @@ def _check_options(options: LoadOptions) -> None:
 
 
 @contextmanager
-def _one_line(model: str) -> Iterator[None]:
+def one_line(model: str) -> Iterator[None]:
     """Turn what transformers says of a model that it cannot load into one line."""
     from safetensors import SafetensorError
     from transformers.utils import logging as transformers_logging

@@ -173,7 +173,7 @@ def _check(policy: Policy, scenario: Scenario, has_logits: bool) -> None:
             message=f"{_label(policy.routing)} reroutes, but the trace holds only the top-k; "
             "use a trace with logits, or routing stock",
         )  # fmt: skip
-    if by_bias and not policy.routing.reroutes:
+    if by_bias and not (policy.routing.reroutes and policy.routing.steered):
         raise scenario.error(
             "policy", "constraint", "name", message="bias steers cache-prior: it needs routing cache-prior (and logits)"
         )

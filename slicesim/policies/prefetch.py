@@ -19,9 +19,13 @@ GUESS = np.dtype([("points", np.float64), ("slice", np.int64)])
 
 
 class Prefetch(Strategy):
-    """Base of all prefetch strategies. Those that read ahead derive from ``ReadAhead``."""
+    """Base of all prefetch strategies. Those that read ahead derive from ``ReadAhead``.
+
+    needs_future: looks at what the token will want in layers that have not run yet.
+    """
 
     kind: ClassVar[str] = "prefetch"
+    needs_future: ClassVar[bool] = False
 
     @property
     def layers_ahead(self) -> int:
@@ -88,6 +92,7 @@ class Oracle(ReadAhead):
     """What the token will use in that layer (knows the future): a bound on what any predictor can do."""
 
     name: ClassVar[str] = "oracle"
+    needs_future: ClassVar[bool] = True
 
     def guess(self, tokens: Any, token: int, layer: int, before: Any, guesses: Any) -> int:
         """Points are gate scores."""

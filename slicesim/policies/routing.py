@@ -8,15 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from slicesim.compiled import register_jitable
 from slicesim.policies.base import Strategy
 from slicesim.policies.slices import BoolArray
 
 
 class Routing(Strategy):
-    """Base of all routing strategies. ``select`` is compiled into the batch loop."""
+    """Base of all routing strategies. ``select`` is compiled into the batch loop.
+
+    reroutes: sees logits and residency; steered: heeds ``strength``, which a constraint may move.
+    """
 
     kind: ClassVar[str] = "routing"
     reroutes: ClassVar[bool] = False
+    steered: ClassVar[bool] = True
 
     @property
     def first_strength(self) -> float:
@@ -101,4 +106,91 @@ class CachePrior(Routing):
                 value = np.float64(logits[expert]) + bonus * slices[base + 2 * expert].resident
                 if not chosen[expert] and (best < 0 or value > best_value):
                     best, best_value = expert, value
+            chosen[best] = True
+
+
+@register_jitable  # type: ignore[untyped-decorator]
+def best_left(logits: Any, slices: Any, base: int, slots: Any, chosen: Any, resident_only: bool) -> int:
+    """Return the expert with the highest logit that is not chosen yet, -1 for none; ties by stock order, then by id."""
+    best = -1
+    for candidate in range(len(slots) + len(logits)):  # the stock experts first: they win at equal logits
+        expert = slots[candidate].expert if candidate < len(slots) else candidate - len(slots)
+        may = not chosen[expert] and (not resident_only or slices[base + 2 * expert].resident)
+        if may and (best < 0 or logits[expert] > logits[best]):
+            best = expert
+    return best
+
+
+class MaxRank(Routing):
+    """Max-rank (arXiv 2412.00099): the ``top_j`` best originals, then residents ranked within the ``max_rank`` best of
+    all experts, then the best of the rest. Experts with equal logits share a rank. Gate weights stay the original.
+    """
+
+    name: ClassVar[str] = "max-rank"
+    reroutes: ClassVar[bool] = True
+    steered: ClassVar[bool] = False
+    max_rank: int = Field(ge=1, description="M: the window of ranks that residents may come from")
+    top_j: int = Field(2, ge=0)
+
+    def select(
+        self,
+        logits: NDArray[np.float32],
+        slices: Any,
+        base: int,
+        slots: Any,
+        spread: float,
+        strength: float,
+        chosen: BoolArray,
+    ) -> None:
+        """Take the best resident while fewer than ``max_rank`` experts are above it, else the best of all."""
+        forced = min(self.top_j, len(slots))
+        for place in range(forced):
+            chosen[slots[place].expert] = True
+        for _ in range(forced, len(slots)):
+            best = best_left(logits, slices, base, slots, chosen, True)
+            above = 0
+            for logit in logits:
+                above += best >= 0 and logit > logits[best]
+            if best < 0 or above >= self.max_rank:
+                best = best_left(logits, slices, base, slots, chosen, False)
+            chosen[best] = True
+
+
+class Cumsum(Routing):
+    """Cumsum (arXiv 2412.00099): as Max-rank, but the window is each token's own: the smallest set of best experts
+    whose softmax probabilities reach ``mass``.
+    """
+
+    name: ClassVar[str] = "cumsum"
+    reroutes: ClassVar[bool] = True
+    steered: ClassVar[bool] = False
+    mass: float = Field(gt=0, le=1, description="p: the share of the router's probability that the window holds")
+    top_j: int = Field(2, ge=0)
+
+    def select(
+        self,
+        logits: NDArray[np.float32],
+        slices: Any,
+        base: int,
+        slots: Any,
+        spread: float,
+        strength: float,
+        chosen: BoolArray,
+    ) -> None:
+        """Take the best resident while the experts above it hold less than ``mass``, else the best of all."""
+        forced = min(self.top_j, len(slots))
+        for place in range(forced):
+            chosen[slots[place].expert] = True
+        highest = np.float64(logits[0])
+        for logit in logits:
+            highest = max(highest, np.float64(logit))
+        for _ in range(forced, len(slots)):
+            best = best_left(logits, slices, base, slots, chosen, True)
+            above = total = 0.0
+            for logit in logits:
+                weight = np.exp(np.float64(logit) - highest)
+                total += weight
+                above += weight if best >= 0 and logit > logits[best] else 0.0
+            if best < 0 or above >= self.mass * total:
+                best = best_left(logits, slices, base, slots, chosen, False)
             chosen[best] = True

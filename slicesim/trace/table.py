@@ -120,6 +120,15 @@ class MemoryTrace:
     block: TraceBlock
     name: str = "memory"
 
+    @classmethod
+    def empty(cls, header: TraceHeader, name: str = "memory") -> MemoryTrace:
+        """Return a trace without tokens: what a run that is still to be recorded is prepared with."""
+        routes = (0, len(header.layers), header.top_k)
+        logits = np.zeros((*routes[:2], header.experts), dtype=np.float32) if header.has_logits else None
+        number = np.zeros(0, dtype=np.int64)
+        ids, scores = np.zeros(routes, dtype=np.int32), np.zeros(routes)
+        return cls(header, TraceBlock(number, number, number.astype(np.int8), ids, scores, logits), name)
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 over header and arrays."""

@@ -11,12 +11,12 @@ from slicesim.decide import DecodeDemand
 from slicesim.decide.decode import SLOT
 from slicesim.decide.ledger import Ledger, active, allows, end_token
 from slicesim.policies.constraint import Bias, Budget
-from slicesim.policies.routing import CachePrior
+from slicesim.policies.routing import CachePrior, Cumsum, MaxRank, Routing
 from slicesim.policies.slices import SliceState
 from tests.kit import EXPERT_BYTES, MSB_BYTES, make_trace, random_trace, run, simulation
 
 
-def select(strategy: CachePrior, logits, resident, stock, spread, strength) -> list[int]:
+def select(strategy: Routing, logits, resident, stock, spread, strength) -> list[int]:
     """Call the strategy as the batch loop does, interpreted; return the chosen experts."""
     state = SliceState.empty(np.ones((1, len(logits), 2), dtype=np.int64), 1)
     state.resident[::2] = resident
@@ -37,6 +37,69 @@ def test_cache_prior_by_hand():
     assert select(CachePrior(top_j=2), logits, resident, stock, 2.0, 0.5) == [0, 1]
     assert select(CachePrior(top_j=0), logits, resident, stock, 2.0, 1.0) == [2, 3]
     assert select(CachePrior(top_j=0), logits, resident, stock, 2.0, 0.0) == [0, 1]
+
+
+LOGITS = np.log([0.4, 0.25, 0.15, 0.1, 0.06, 0.04])
+RESIDENT = np.array([False, False, False, True, True, False])
+
+
+@pytest.mark.parametrize(
+    ("max_rank", "top_j", "expected"),
+    [
+        (3, 0, [0, 1, 2]),  # the best resident, 3, has three above it: no resident in the window of 3
+        (4, 0, [0, 1, 3]),  # 3 is in; 4 is not; the rest by rank
+        (5, 0, [0, 3, 4]),
+        (5, 1, [0, 3, 4]),
+        (5, 2, [0, 1, 3]),
+        (5, 3, [0, 1, 2]),
+        (64, 0, [0, 3, 4]),  # two residents in all
+    ],
+)
+def test_max_rank_by_hand(max_rank, top_j, expected):
+    strategy = MaxRank(max_rank=max_rank, top_j=top_j)
+    assert select(strategy, LOGITS, RESIDENT, np.array([0, 1, 2]), 0.0, 0.0) == expected
+
+
+@pytest.mark.parametrize(
+    ("mass", "top_j", "expected"),
+    [
+        (0.79, 0, [0, 1, 2]),  # the three above expert 3 hold 0.8: they reach 0.79 without it
+        (0.81, 0, [0, 1, 3]),  # to reach 0.81 expert 3 is needed; 4 would be needed above 0.9
+        (0.91, 0, [0, 3, 4]),
+        (0.91, 2, [0, 1, 3]),
+        (1.0, 0, [0, 3, 4]),
+    ],
+)
+def test_cumsum_by_hand(mass, top_j, expected):
+    strategy = Cumsum(mass=mass, top_j=top_j)
+    assert select(strategy, LOGITS, RESIDENT, np.array([0, 1, 2]), 0.0, 0.0) == expected
+
+
+@given(st.integers(0, 10_000), st.integers(1, 8), st.floats(0.01, 1), st.integers(0, 3))
+def test_windows_against_their_definition(seed, max_rank, mass, top_j):
+    """Top-j, then residents within the window by rank, then the rest by rank; unequal logits."""
+    rng = np.random.default_rng(seed)
+    logits, resident = rng.normal(size=8), rng.random(8) < 0.5
+    ranked = np.argsort(-logits)
+    p = np.exp(logits[ranked]) / np.exp(logits).sum()
+    by_mass = int(np.searchsorted(np.cumsum(p), mass * (1 - 1e-12)) + 1)
+    for strategy, window in (
+        (MaxRank(max_rank=max_rank, top_j=top_j), max_rank),
+        (Cumsum(mass=mass, top_j=top_j), by_mass),
+    ):
+        keen = [*ranked[:top_j], *(e for e in ranked[:window] if resident[e]), *ranked]
+        expected = sorted(list(dict.fromkeys(int(e) for e in keen))[:3])
+        assert select(strategy, logits, resident, ranked[:3], 0.0, 0.0) == expected
+
+
+@pytest.mark.parametrize("routing", [{"name": "max-rank", "max_rank": 6}, {"name": "cumsum", "mass": 0.9}])
+def test_windows_are_compiled_and_lower_the_miss_rate(routing):
+    trace = random_trace(1, 200, logits=True)
+    keys = {"policy": "dbsc", "cache__capacity_gb": 5 * EXPERT_BYTES / 1e9}
+    stock = run(trace, **keys)
+    rerouted = run(trace, policy__routing={**routing, "top_j": 1}, **keys)
+    assert rerouted.decode["miss_rate"]["msb"] < 0.8 * stock.decode["miss_rate"]["msb"]
+    assert rerouted.decode["quality"]["substituted_mass"] > 0
 
 
 @given(st.integers(0, 10_000), st.floats(0, 1), st.integers(0, 2))

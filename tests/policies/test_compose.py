@@ -18,7 +18,7 @@ def test_every_preset_is_whole_and_runs(name):
     preset = load_preset(name)
     assert preset.description
     assert preset.source
-    result = run(random_trace(1, 16, prompt=4), policy=name)
+    result = run(random_trace(1, 16, prompt=4, logits=preset.routing.name != "stock"), policy=name)
     assert result.summary["policy"] == name
     assert result.decode["tokens"] == 12
 
@@ -57,6 +57,7 @@ def test_a_changed_part_shows_in_the_label():
         ({"policy__warmup": {"name": "pcw", "decay": 1}}, "has no such parameter (it has: none)"),
         ({"policy__routing": {"name": "cache-prior"}}, "reroutes, but the trace holds only the top-k"),
         ({"policy__constraint": {"name": "bias"}}, "it needs routing cache-prior"),
+        ({"policy__routing": {"name": "max-rank"}}, "policy.routing.max_rank: is missing"),
         ({"policy__eviction": {"name": "belady"}}, "it needs routing stock and constraint none"),
     ],
 )

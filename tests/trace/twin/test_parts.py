@@ -70,9 +70,7 @@ def test_lasting_parts_are_found_again():
     covariance = (2 + 0.95**lags)[:, None]
     parts = lasting_parts(covariance, np.full(len(LAGS), 100.0), np.array([4.0]))
     assert parts.shape == (1, len(KEPT) + 2)
-    fitted = parts[0, 0] + sum(
-        share * kept**lags for share, kept in zip(parts[0, 1:], (*KEPT, 0.3), strict=True)
-    )
+    fitted = parts[0, 0] + sum(share * kept**lags for share, kept in zip(parts[0, 1:], (*KEPT, 0.3), strict=True))
     np.testing.assert_allclose(fitted, covariance[:, 0], atol=0.05)
     assert (lasting_parts(-covariance, np.full(len(LAGS), 100.0), np.array([4.0])) == 0).all()
 

@@ -173,9 +173,9 @@ def test_traces_that_cannot_be_fitted(tmp_path, profile):
     relative = write("relative.parquet", small_trace(200, 2, score_kind="renormalised"))
     with pytest.raises(UserError, match="40 whole tokens are too few"):
         fit_profile([short], "p")
-    with pytest.raises(UserError, match="score_kind is renormalised, but plain.parquet has softmax"):
+    with pytest.raises(UserError, match=r"score_kind is renormalised, but plain\.parquet has softmax"):
         fit_profile([plain, relative], "p")
-    with pytest.raises(UserError, match="--adjacent-reuse: is for layers"):
+    with pytest.raises(UserError, match=r"--adjacent-reuse: is for layers"):
         fit_profile([plain], "p", adjacent_reuse=0.2)
     with pytest.raises(UserError, match="name the model"):
         fit_profile([plain], "p", fill_layers=True)
