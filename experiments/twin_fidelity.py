@@ -112,7 +112,7 @@ def _hit_rate(trace: Trace, model: str, policy: str, share: float, extra: dict[s
 
 
 def _hits(trace: Trace, model: str, policy: str, size: dict[str, object]) -> float:
-    settings = {"trace.split": "all-decode", **size}
+    settings = {"trace.split": "all-decode", "device.dram.capacity_gb": 64, **size}  # hits alone are asked for
     result = slicesim.simulate(DEVICE, model=model, trace=trace, policy=policy, set=settings)
     return 1 - result.decode["miss_rate"]["msb"]
 

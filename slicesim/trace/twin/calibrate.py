@@ -29,10 +29,13 @@ _LEAST_CARRY, _MOST_CARRY = -0.3, 0.8
 
 
 class Wanted(NamedTuple):
-    """What the twin is to show: reuse [lags, layers], popularity [layers, experts] (uses per token)."""
+    """What the twin is to show: reuse [lags, layers], popularity [layers, experts] (uses per token), quantiles of the
+    chosen experts' log scores [layers, levels], mass of the top-k [layers]."""
 
     reuse: Array
     popularity: Array
+    log_scores: Array
+    mass: Array
 
 
 class Texture(NamedTuple):

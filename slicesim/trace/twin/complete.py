@@ -74,7 +74,7 @@ def complete_block(block: TraceBlock, header: TraceHeader, twin: Twin, rng: np.r
         left = np.maximum(1 - block.scores.sum(axis=2), 1e-6)
         spread = _spread(below, left / np.exp(limits.astype(np.float64)))
     else:
-        spread = np.broadcast_to(twin.scale[None, :], shape[:2])
+        spread = np.broadcast_to(twin.slope[None, :], shape[:2])
     gaps = np.maximum(below * spread[:, :, None], _GAP)
     logits = np.where(known, latents, limits[:, :, None] - gaps)
     return TraceBlock(*block[:5], logits=logits.astype(np.float32))

@@ -23,10 +23,8 @@ class Filling:
     adjacent_reuse: float | None = None
 
 
-def fill_layers(
-    twin: Twin, wanted: Wanted, scores: tuple[Array, Array], filling: Filling, rng: np.random.Generator
-) -> tuple[Twin, Wanted, tuple[Array, Array]]:
-    """Return twin, aims and score figures for all layers.
+def fill_layers(twin: Twin, wanted: Wanted, filling: Filling, rng: np.random.Generator) -> tuple[Twin, Wanted]:
+    """Return twin and aims for all layers.
 
     An expert of a filled layer is a mixture of one expert of the recorded layer before and one of the layer after, in
     new pairs for each layer; reuse, popularity and scores are interpolated by the layer's number.
@@ -47,7 +45,8 @@ def fill_layers(
         popularity.append(_popularity(wanted.popularity, before, after, share, filled["mean"][-1][:, 0], recorded))
     rates = np.stack([np.interp(filling.layers, at, row) for row in wanted.reuse])
     rates = _raise_reuse(rates, np.array(popularity), filling)
-    both = (np.interp(filling.layers, at, figure) for figure in scores)
+    log_scores = np.stack([np.interp(filling.layers, at, level) for level in wanted.log_scores.T], axis=1)
+    mass = np.interp(filling.layers, at, wanted.mass)
     layers = len(filling.layers)
     twin = twin._replace(
         mean=np.concatenate(filled["mean"])[:, 0],
@@ -56,11 +55,11 @@ def fill_layers(
         shift=np.zeros(layers * experts),
         noise_factor=np.ones(layers),
         carry=np.full(layers, twin.carry[0]),
-        scale=np.ones(layers),
-        steepness=np.zeros(layers),
-        knee=np.zeros(layers),
+        slope=np.ones(layers),
+        corners=np.zeros((layers, twin.corners.shape[1])),
+        heights=np.zeros((layers, twin.corners.shape[1])),
     )
-    return twin, Wanted(rates, np.array(popularity)), (next(both), next(both))
+    return twin, Wanted(rates, np.array(popularity), log_scores, mass)
 
 
 def _popularity(known: Array, before: int, after: int, share: float, mean: Array, recorded: bool) -> Array:

@@ -12,7 +12,7 @@ from slicesim.trace.twin.fill import Filling, fill_layers
 from slicesim.trace.twin.kinds import find_kinds
 from slicesim.trace.twin.model import Twin
 from slicesim.trace.twin.recording import Array, Recording, reuse
-from slicesim.trace.twin.scores import fit_scores, relative_figures, softmax_figures
+from slicesim.trace.twin.scores import LEVELS, fit_scores, score_quantiles
 
 #: Factors are cut off at so many standard deviations, these taken from the median deviation. A few odd tokens (the
 #: first of a text) would else pass for a topic.
@@ -35,9 +35,8 @@ def fit_twin(
     states = _without_outliers(factors.factors)
     kinds = find_kinds(states, recording.lengths, rng)
     is_whole = recording.header.score_kind in ("softmax", "logits")
-    figures = softmax_figures if is_whole else relative_figures
     rates, popularity = reuse(recording.ids, recording.lengths, recording.header.experts)
-    wanted, wanted_scores = Wanted(rates, popularity), figures(recording.scores)
+    wanted = Wanted(rates, popularity, score_quantiles(recording.scores), recording.scores.sum(axis=2).mean(axis=0))
     width, layers = factors.loadings.shape[1], len(rates[0])
     twin = Twin(
         mean=factors.mean.astype(np.float64),
@@ -56,17 +55,17 @@ def fit_twin(
         chance=np.zeros(width),
         answered=np.zeros(width),
         drift=np.zeros(width),
-        scale=np.ones(layers),
-        steepness=np.zeros(layers),
-        knee=np.zeros(layers),
+        slope=np.ones(layers),
+        corners=np.zeros((layers, len(LEVELS))),
+        heights=np.zeros((layers, len(LEVELS))),
     )
     if filling is not None:
-        twin, wanted, wanted_scores = fill_layers(twin, wanted, wanted_scores, filling, rng)
+        twin, wanted = fill_layers(twin, wanted, filling, rng)
     texture = Texture.of(states, kinds, recording.lengths)
     twin = calibrate(twin, texture, wanted, recording.lengths, top_k, seed, progress)
     drawn = twin.draw_latents(enough(recording.lengths), np.random.default_rng(seed))
     sample = np.concatenate([latents[::_EVERY] for latents in drawn])
-    return fit_scores(twin, sample, top_k, figures, wanted_scores)
+    return fit_scores(twin, sample, wanted.log_scores, wanted.mass if is_whole else None, top_k)
 
 
 def _without_outliers(factors: Array) -> Array:

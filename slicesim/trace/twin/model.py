@@ -28,7 +28,7 @@ class Twin(NamedTuple):
     the factors; kinds [Q, F], followers [Q, Q], share [Q]: kinds of tokens; attraction: of the context on the choice
     of kinds; lasting [F, 4], brief [F], chance [F]: variances of context, of what is soon gone, of white noise;
     answered [F]: part of the context that the kinds follow already; drift [F]: mean of the kinds' centres as drawn,
-    less ``centre``; scale, steepness, knee [L]: from latents to logits.
+    less ``centre``; slope [L], corners, heights [L, pieces]: from latents to logits.
     """
 
     mean: Array
@@ -47,9 +47,9 @@ class Twin(NamedTuple):
     chance: Array
     answered: Array
     drift: Array
-    scale: Array
-    steepness: Array
-    knee: Array
+    slope: Array
+    corners: Array
+    heights: Array
 
     @property
     def layers(self) -> int:
@@ -96,6 +96,12 @@ class Twin(NamedTuple):
                 yield latents.reshape(-1, self.layers, self.experts)
 
     def logits(self, latents: Single) -> Single:
-        """Make logits [tokens, L, experts] of latents: a rising function of each layer, steeper above its knee."""
-        scale, steepness, knee = (v.astype(np.float32)[:, None] for v in (self.scale, self.steepness, self.knee))
-        return np.asarray(scale * (latents + steepness * np.maximum(latents - knee, 0)), np.float32)
+        """Make logits [tokens, L, experts] of latents: a rising function of each layer, in straight pieces."""
+        logits = np.empty(latents.shape, np.float32)
+        for layer, (corners, heights) in enumerate(zip(self.corners, self.heights, strict=True)):
+            values = latents[:, layer]
+            last = (heights[-1] - heights[-2]) / (corners[-1] - corners[-2])
+            logits[:, layer] = np.interp(values, corners, heights)
+            logits[:, layer] += self.slope[layer] * np.minimum(values - corners[0], 0)
+            logits[:, layer] += last * np.maximum(values - corners[-1], 0)
+        return logits

@@ -21,6 +21,7 @@ from slicesim.trace.twin.context import KEPT
 from slicesim.trace.twin.fill import Filling
 from slicesim.trace.twin.model import Twin
 from slicesim.trace.twin.recording import Array, Recording
+from slicesim.trace.twin.scores import LEVELS
 from slicesim.version import __version__
 
 Count = Annotated[int, Field(ge=1)]
@@ -130,11 +131,12 @@ class Profile(Section):
 
     def _shapes(self, factors: int, kinds: int) -> dict[str, tuple[int, ...]]:
         layers, size = len(self.layers), len(self.layers) * self.experts
-        by_layer = dict.fromkeys(("noise_factor", "carry", "scale", "steepness", "knee"), (layers,))
+        by_layer: dict[str, tuple[int, ...]] = dict.fromkeys(("noise_factor", "carry", "slope"), (layers,))
+        pieces = dict.fromkeys(("corners", "heights"), (layers, len(LEVELS)))
         by_factor = dict.fromkeys(("centre", "brief", "chance", "answered", "drift"), (factors,))
         by_expert = dict.fromkeys(("mean", "shift", "noise"), (size,))
         return {
-            **by_layer, **by_factor, **by_expert, "loadings": (size, factors), "kinds": (kinds, factors),
+            **by_layer, **pieces, **by_factor, **by_expert, "loadings": (size, factors), "kinds": (kinds, factors),
             "followers": (kinds, kinds), "share": (kinds,), "attraction": (1,), "lasting": (factors, 1 + len(KEPT)),
         }  # fmt: skip
 

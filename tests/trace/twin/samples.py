@@ -6,6 +6,7 @@ import numpy as np
 
 from slicesim.trace import DECODE, MemoryTrace, TraceBlock, TraceHeader
 from slicesim.trace.twin.model import Twin
+from slicesim.trace.twin.scores import LEVELS
 
 LAYERS, EXPERTS, TOP_K, FACTORS, KINDS = 4, 16, 3, 6, 12
 
@@ -32,9 +33,9 @@ def small_twin(seed: int = 1) -> Twin:
         chance=np.full(FACTORS, 0.5),
         answered=np.full(FACTORS, 0.3),
         drift=np.zeros(FACTORS),
-        scale=np.ones(LAYERS),
-        steepness=np.full(LAYERS, 0.2),
-        knee=np.full(LAYERS, -1.8),
+        slope=np.full(LAYERS, 0.9),
+        corners=np.tile(np.linspace(-2, 1, len(LEVELS)), (LAYERS, 1)),
+        heights=np.tile(np.linspace(-2, 0.5, len(LEVELS)), (LAYERS, 1)),
     )
 
 
