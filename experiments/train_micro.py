@@ -12,7 +12,6 @@ import argparse
 import csv
 import ctypes
 import json
-import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,9 +27,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 VOCABULARY = 1024
-BATCH = 6
-PEAK_RATE, WARM_UP_STEPS = 5e-3, 50
-WEIGHT_DECAY, CLIP = 0.1, 1.0
+BATCH = 4
+PEAK_RATE, WARM_UP_STEPS, DECAY_FROM = 1e-2, 50, 0.65
+CLIP = 1.0
 BALANCE = 0.003
 REPORT_STEPS, SAVE_STEPS = 25, 100
 HELD_OUT_WINDOWS = 24
@@ -42,7 +41,7 @@ class Trainer:
     def __init__(self, model: Any, stream: Tensor, beginning: int, options: argparse.Namespace) -> None:
         self.model, self.stream, self.beginning, self.options = model, stream, beginning, options
         compute_in_batches(model)
-        self.optimiser = torch.optim.AdamW(_groups(model), lr=PEAK_RATE, betas=(0.9, 0.95), fused=True)
+        self.optimiser = torch.optim.Adam(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.95), fused=True)
         self.routers = measure.Routers(model)
         self.step = 0
 
@@ -98,18 +97,10 @@ class Trainer:
             }
 
 
-def _groups(model: Any) -> list[dict[str, Any]]:
-    """Weight decay on matrices only."""
-    return [
-        {"params": [p for p in model.parameters() if p.dim() >= 2], "weight_decay": WEIGHT_DECAY},
-        {"params": [p for p in model.parameters() if p.dim() < 2], "weight_decay": 0.0},
-    ]
-
-
 def _rate(step: int, steps: int) -> float:
-    """Linear warm-up, then half a cosine down to a twentieth."""
+    """Linear warm-up, constant, linear to 0: until the decay begins, a run does not depend on its last step."""
     warm = min(1.0, (step + 1) / WARM_UP_STEPS)
-    return PEAK_RATE * warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+    return PEAK_RATE * warm * min(1.0, (steps - step) / (steps * (1 - DECAY_FROM)))
 
 
 def _keep_memory() -> None:
