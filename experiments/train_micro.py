@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import csv
 import ctypes
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +23,7 @@ from micro.families import CONTEXT, FAMILIES, build
 from micro.text import encode, train_tokenizer, windows
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn.functional import cross_entropy
 
 VOCABULARY = 1024
 BATCH = 4
@@ -58,7 +57,7 @@ class Trainer:
         self.model.train()
         with self.routers as routed:
             logits = self.model(batch, use_cache=False).logits
-        loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), batch[:, 1:].flatten())
+        loss = cross_entropy(logits[:, :-1].flatten(0, 1), batch[:, 1:].flatten())
         balance = torch.stack([measure.balance_loss(*each) for each in routed]).sum()
         (loss + BALANCE * balance).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
@@ -92,9 +91,7 @@ class Trainer:
         self.step = int(state["step"])
         for name, parameter in self.model.named_parameters():
             parameter.copy_(state[f"weight/{name}"])
-            self.optimiser.state[parameter] = {
-                key: state[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq")
-            }
+            self.optimiser.state[parameter] = {key: state[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
 
 
 def _rate(step: int, steps: int) -> float:
@@ -125,7 +122,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Train, write the checkpoint, print the figures."""
+    """Train and write the checkpoint."""
     options = _arguments()
     torch.set_num_threads(options.threads)
     _keep_memory()
@@ -133,39 +130,49 @@ def main() -> None:
     training = [each for each in texts if not each.is_held_out]
     held_out = [each for each in texts if each.is_held_out]
     tokenizer = train_tokenizer([each.text for each in training], VOCABULARY)
-    beginning = tokenizer.bos_token_id
     stream = encode(tokenizer, training)
-    windows_held_out = windows(tokenizer, held_out, CONTEXT)
-    model = build(FAMILIES[options.model], len(tokenizer), beginning, options.seed)
+    probe = windows(tokenizer, held_out, CONTEXT)
+    model = build(FAMILIES[options.model], len(tokenizer), tokenizer.bos_token_id, options.seed)
     print(
-        f"{options.model}: {sum(p.numel() for p in model.parameters()):,} parameters; text {corpus.digest(texts)[:16]}, "
-        f"{len(training)} documents, {len(stream):,} tokens; held out {len(held_out)} documents, "
-        f"{sum(len(each.text.encode()) for each in held_out):,} bytes, {len(windows_held_out)} windows",
+        f"{options.model}: {sum(each.numel() for each in model.parameters()):,} parameters; "
+        f"text {corpus.digest(texts)}: {len(training)} documents, {len(stream):,} tokens; "
+        f"held out: {len(held_out)} documents, {len(probe)} windows",
         flush=True,
     )
-    trainer = Trainer(model, stream, beginning, options)
-    state = options.scratch / f"{options.model}.safetensors"
-    log = options.scratch / f"{options.model}.csv"
+    rows = _train(Trainer(model, stream, tokenizer.bos_token_id, options), probe[:HELD_OUT_WINDOWS])
+    model.to(torch.float16).save_pretrained(options.output)
+    tokenizer.save_pretrained(options.output)
+    _write_rows(options.output / "loss.csv", rows)
+
+
+def _train(trainer: Trainer, probe: Tensor) -> list[dict[str, Any]]:
+    """Train from where the state is to the last step; return the loss curve, a row every REPORT_STEPS."""
+    options = trainer.options
+    state, log = options.scratch / f"{options.model}.safetensors", options.scratch / f"{options.model}.csv"
     if state.is_file():
         trainer.load(state)
     rows = _rows_until(log, trainer.step)
-    started, sums = time.monotonic(), [0.0, 0.0]
+    started, since = time.monotonic(), list[tuple[float, float]]()
     for step, loss, balance in trainer.run():
-        sums = [sums[0] + loss, sums[1] + balance]
+        since.append((loss, balance))
         if step % REPORT_STEPS and step != options.steps:
             continue
-        count = step % REPORT_STEPS or REPORT_STEPS
-        row = {"step": step, "tokens": step * BATCH * CONTEXT, "train_loss": round(sums[0] / count, 4)}
-        row["balance"] = round(sums[1] / count, 4)
-        row["held_out_loss"] = ""
+        losses, balances = zip(*since, strict=True)
+        row = {
+            "step": step,
+            "tokens": step * BATCH * CONTEXT,
+            "train_loss": round(sum(losses) / len(losses), 4),
+            "balance": round(sum(balances) / len(balances), 4),
+            "held_out_loss": "",
+        }
         if step % SAVE_STEPS == 0 or step == options.steps:
-            row["held_out_loss"] = round(measure.loss(model, windows_held_out[:HELD_OUT_WINDOWS]), 4)
+            row["held_out_loss"] = round(measure.loss(trainer.model, probe), 4)
             trainer.save(state)
         rows.append(row)
         _write_rows(log, rows)
-        sums = [0.0, 0.0]
+        since.clear()
         print(row, f"{time.monotonic() - started:.0f} s", flush=True)
-    _write_checkpoint(model, tokenizer, rows, options)
+    return rows
 
 
 def _rows_until(log: Path, step: int) -> list[dict[str, Any]]:
@@ -181,12 +188,6 @@ def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-
-
-def _write_checkpoint(model: Any, tokenizer: Any, rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
-    model.to(torch.float16).save_pretrained(options.output)
-    tokenizer.save_pretrained(options.output)
-    _write_rows(options.output / "loss.csv", rows)
 
 
 if __name__ == "__main__":

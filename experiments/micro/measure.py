@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn.functional import cross_entropy
 
 
 class Routers:
@@ -41,39 +41,39 @@ def loss(model: Any, windows: Tensor, batch: int = 8) -> float:
     total = 0.0
     for part in windows.split(batch):
         logits = model(part, use_cache=False).logits[:, :-1].float()
-        total += F.cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten(), reduction="sum").item()
+        total += cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten(), reduction="sum").item()
     return total / (len(windows) * (windows.shape[1] - 1))
 
 
 @torch.no_grad()
 def routing(model: Any, windows: Tensor) -> dict[str, float]:
-    """Return figures of the routing on windows [N, L], means over layers unless the name says otherwise."""
+    """Return figures of the routing on windows [N, L]: means over layers, but for the load, of which the extremes."""
     model.eval()
     with Routers(model) as found:
         model(windows, use_cache=False)
-    rows = []
-    for logits, chosen in found:
-        experts = logits.shape[1]
-        scores = logits.float().softmax(1)
-        load = torch.bincount(chosen.flatten(), minlength=experts).double()
-        picked = torch.zeros_like(scores).scatter_(1, chosen, 1.0).view(*windows.shape, experts)
-        rows.append(
-            {
-                "load_max_over_mean": (load.max() / load.mean()).item(),
-                "load_min_over_mean": (load.min() / load.mean()).item(),
-                "dead_experts": (load == 0).sum().item(),
-                "reuse_lag_1": ((picked[:, 1:] * picked[:, :-1]).sum(2).mean() / chosen.shape[1]).item(),
-                "top_1_score": scores.amax(1).mean().item(),
-                "top_k_mass": scores.gather(1, chosen).sum(1).mean().item(),
-                "critical_experts": (scores.gather(1, chosen) >= 0.1).sum(1).double().mean().item(),
-            }
-        )
+    scores = [logits.float().softmax(1) for logits, _ in found]
+    chosen = [each for _, each in found]
+    loads = torch.stack(
+        [torch.bincount(own.flatten(), minlength=every.shape[1]) for own, every in zip(chosen, scores, strict=True)]
+    ).double()
+    relative = loads / loads.mean(1, keepdim=True)
+    taken = [every.gather(1, own) for every, own in zip(scores, chosen, strict=True)]
     return {
-        key: (sum if key == "dead_experts" else max if "max" in key else min if "min" in key else _mean)(
-            [row[key] for row in rows]
-        )
-        for key in rows[0]
+        "dead experts": int((loads == 0).sum()),
+        "least load / mean": relative.min().item(),
+        "greatest load / mean": relative.max().item(),
+        "greatest load / mean, mean over layers": relative.amax(1).mean().item(),
+        "reuse at lag 1": _mean([_reuse(own, every, windows) for own, every in zip(chosen, scores, strict=True)]),
+        "score of rank 1": _mean([each.amax(1).mean().item() for each in taken]),
+        "mass of the top K": _mean([each.sum(1).mean().item() for each in taken]),
+        "critical experts (score >= 0.1)": _mean([(each >= 0.1).sum(1).double().mean().item() for each in taken]),
     }
+
+
+def _reuse(chosen: Tensor, scores: Tensor, windows: Tensor) -> float:
+    """Return the share of a token's experts that the next one takes again."""
+    picked = torch.zeros_like(scores).scatter_(1, chosen, 1.0).view(*windows.shape, -1)
+    return (picked[:, 1:] * picked[:, :-1]).sum(2).mean().item() / chosen.shape[1]
 
 
 def _mean(values: list[float]) -> float:
