@@ -274,6 +274,48 @@ def schema() -> None:
     _print_json(scenario_schema())
 
 
+@app.command("capture")
+def capture_command(
+    model: Annotated[str, typer.Argument(help="Model folder, or an id of the hub.", show_default=False)],
+    prompts: Annotated[Path, typer.Option(help="Text, one prompt a line, or JSON lines (.jsonl).", **FILE)],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Trace to write (Parquet).", **FILE)],
+    max_new_tokens: Annotated[int, typer.Option(min=0, help="Decode tokens of each request, at most.")] = 128,
+    max_prompt_tokens: Annotated[int | None, typer.Option(min=1, help="Cut longer prompts to so many tokens.")] = None,
+    prefill_chunk: Annotated[int, typer.Option(min=1, help="Prompt tokens in one forward pass.")] = 512,
+    dtype: Annotated[str, typer.Option(help="auto (as stored), float32, bfloat16 or float16.")] = "auto",
+    device_map: Annotated[str | None, typer.Option(help="Where layers go (auto, cpu, ...); needs accelerate.")] = None,
+    offload_folder: Annotated[
+        Path | None, typer.Option(help="Folder for layers that memory does not hold.", readable=False)
+    ] = None,
+    max_memory: Annotated[
+        float | None, typer.Option(min=0, metavar="GB", help="Main memory for weights; the rest is off-loaded.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the trace [default: the model's].")] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Throw away what an unfinished capture left.")] = False,
+) -> None:
+    """Run a live model on prompts and write the trace of its routers; goes on where it was after a kill."""
+    from slicesim.live.capture import CaptureOptions, capture
+    from slicesim.live.load import LoadOptions
+    from slicesim.live.prompts import read_prompts
+    from slicesim.report.label import leading_kind
+
+    _check_target(out, prompts)
+    load = LoadOptions(dtype, device_map, offload_folder, max_memory)
+    options = CaptureOptions(max_new_tokens, max_prompt_tokens, prefill_chunk, threads, licence, load)
+    read = read_prompts(prompts)
+    with _progress("capturing", len(read.prompts)) as progress:
+        captured = capture(model, read, out, options, restart=restart, progress=progress)
+    _heed_interrupt()
+    header = captured.header
+    if captured.resumed:
+        typer.echo(f"{captured.resumed} of {captured.requests} requests were there from an earlier call")
+    typer.echo(
+        f"written: {out} ({leading_kind(header.model_dump())}, {captured.requests} requests, {captured.tokens} tokens, "
+        f"{len(header.layers)} layers, {header.experts} experts, top-{header.top_k}, {header.score_kind} scores)"
+    )
+
+
 @trace_app.command("import")
 def trace_import(
     source: Annotated[Path, typer.Argument(help="File or folder to import.", **FILE)],

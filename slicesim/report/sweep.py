@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from slicesim.report.label import LABELS
 from slicesim.version import __version__
 
 if TYPE_CHECKING:
@@ -27,11 +28,11 @@ _FIGURES = (
 def sweep_table(outcome: Outcome) -> Table:
     """Return the headline figures of the first points."""
     frame = outcome.frame
-    caption = "SYNTHETIC traces: no model was run for them" if frame["synthetic"].any() else None
+    lines = [f"{own.capitals} traces: {own.meaning}" for own in LABELS if frame[own.field].any()]
     more = len(frame) - _SHOWN
     if more > 0:
-        caption = "\n".join(filter(None, (f"and {more} more points in sweep.parquet", caption)))
-    table = Table(title=f"{len(frame)} points, decode", caption=caption)
+        lines.insert(0, f"and {more} more points in sweep.parquet")
+    table = Table(title=f"{len(frame)} points, decode", caption="\n".join(lines) or None)
     for name in ("policy", *outcome.keys):
         table.add_column(name, justify="left" if name == "policy" else "right", overflow="fold")
     for _, heading, _, _ in _FIGURES:

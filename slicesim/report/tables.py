@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from rich.table import Table
 
+from slicesim.report.label import label_of, leading_kind
+
 #: What ``summary.json`` holds.
 Summary = dict[str, Any]
 
@@ -71,10 +73,11 @@ def flash_bytes_per_token(part: Summary) -> float | None:
 
 
 def provenance(summary: Summary) -> str:
-    """One line on the trace; a synthetic one is called so."""
+    """One line on the trace; a synthetic one, and one of a micro model, is called so."""
     trace = summary["trace"]
-    if trace["synthetic"]:
-        return f"SYNTHETIC trace {trace['path']}: no model was run for it"
+    found = label_of(trace)
+    if found:
+        return f"{found.capitals} trace {trace['path']}: {found.meaning}"
     return f"trace {trace['path']} ({trace['source']})"
 
 
@@ -154,7 +157,7 @@ def comparison(summaries: Sequence[Summary]) -> dict[str, Any]:
         }
         for own in summaries
     ]
-    trace = {key: first["trace"][key] for key in ("path", "source", "synthetic")}
+    trace = {key: first["trace"].get(key, False) for key in ("path", "source", "synthetic", "micro_model")}
     return {"trace": trace, "gains_against": first["policy"], "decode": rows}
 
 
@@ -181,7 +184,7 @@ def comparison_table(summaries: Sequence[Summary]) -> Table:
 
 def info_table(info: dict[str, Any]) -> Table:
     """Return what ``trace info`` knows; nested figures one row each."""
-    table = Table(title=f"{'SYNTHETIC trace' if info.get('synthetic') else 'trace'} {info.get('name', '')}")
+    table = Table(title=f"{leading_kind(info)} {info.get('name', '')}")
     table.add_column("")
     table.add_column("", overflow="fold")
     for key, value in info.items():

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from slicesim.decide import DecodeDemand, Demand
+from slicesim.report.label import kind, label_of
 from slicesim.schedule import Plan, Timeline
 from slicesim.schedule.workload import NO_OP, PREFETCH
 
@@ -38,13 +39,14 @@ def write_timeline(parts: Sequence[Part], trace: Mapping[str, Any], path: Path) 
     """Write all bars; times are microseconds, as the format asks. ``trace`` is the summary's part of that name."""
     bars = list(_events(parts))
     tracks = {track: number for number, track in enumerate(sorted({bar.track for bar in bars}, key=_track_order), 1)}
-    label = "slicesim (synthetic trace)" if trace["synthetic"] else "slicesim"
-    head: list[dict[str, Any]] = [_about("process_name", 0, name=label)]
+    name = f"slicesim ({kind(trace)})" if label_of(trace) else "slicesim"
+    head: list[dict[str, Any]] = [_about("process_name", 0, name=name)]
     for track, number in tracks.items():
         head += [_about("thread_name", number, name=track), _about("thread_sort_index", number, sort_index=number)]
     with path.open("w", encoding="utf-8") as file:
         file.write('{"displayTimeUnit":"ns","otherData":')
-        file.write(json.dumps({"trace": trace["path"], "synthetic": trace["synthetic"]}))
+        origin = {"synthetic": trace["synthetic"], "micro_model": trace.get("micro_model", False)}
+        file.write(json.dumps({"trace": trace["path"], **origin}))
         file.write(',"traceEvents":[\n')
         file.write(",\n".join(json.dumps(entry) for entry in head))
         for bar in bars:

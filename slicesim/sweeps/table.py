@@ -19,6 +19,7 @@ def row(values: Mapping[str, Any], digest: str, summary: Mapping[str, Any]) -> d
         **{name: value for phase in ("decode", "prefill") for name, value in _figures(phase, summary[phase])},
         "warnings": "; ".join(summary["warnings"]),
         "synthetic": summary["trace"]["synthetic"],
+        "micro_model": summary["trace"].get("micro_model", False),
         "trace_sha256": summary["trace"]["sha256"],
         "slicesim_version": summary["slicesim_version"],
         "point": digest,

@@ -49,6 +49,7 @@ def trace_info(trace: Trace) -> dict[str, Any]:
         "source": header.source,
         "licence": header.licence,
         "synthetic": header.synthetic,
+        "micro_model": header.micro_model,
         "tool_version": header.tool_version,
         "notes": header.notes,
         "geometry": {

@@ -36,6 +36,11 @@ class TraceHeader(Section):
     )
     has_logits: bool = False
     synthetic: bool = False
+    micro_model: bool = Field(
+        False,
+        description="captured from a micro model: a tiny model trained for slicesim, with the routing geometry of "
+        "the one it is named after",
+    )
     source: str
     licence: str
     tool_version: str
