@@ -13,17 +13,8 @@ from pathlib import Path
 from micro.corpus import Document, documents
 
 FOLDER = Path(__file__).resolve().parents[1] / "traces" / "micro"
-#: Four pieces of code, four of prose.
-PROMPTED = (
-    "collections/__init__.py",
-    "pathlib.py",
-    "uuid.py",
-    "http/cookies.py",
-    "topic/comparisons",
-    "topic/import",
-    "topic/attribute-access",
-    "LICENSE.txt",
-)
+#: Two pieces of code, two of prose.
+PROMPTED = ("pathlib.py", "http/cookies.py", "topic/comparisons", "topic/import")
 PROMPT_CHARACTERS, PROMPT_AT = 320, 0.25
 #: Enough for 256 tokens of almost any text. Documents shorter than 5000 characters are left out.
 SCORED_CHARACTERS, SCORED_AT, SHORTEST = 1000, 0.5, 5000
