@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from micro import corpus, measure
 from micro.experts import compute_in_batches
-from micro.families import CONTEXT, FAMILIES, build
+from micro.families import CONTEXT, FAMILIES, HIDDEN, build
 from micro.text import encode, train_tokenizer, windows
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -40,7 +40,7 @@ class Trainer:
     def __init__(self, model: Any, stream: Tensor, beginning: int, options: argparse.Namespace) -> None:
         self.model, self.stream, self.beginning, self.options = model, stream, beginning, options
         compute_in_batches(model)
-        self.optimiser = torch.optim.Adam(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.95), fused=True)
+        self.optimiser = torch.optim.Adam(_groups(model), betas=(0.9, 0.95), fused=True)
         self.routers = measure.Routers(model)
         self.step = 0
 
@@ -52,7 +52,7 @@ class Trainer:
     def _one_step(self) -> tuple[int, float, float]:
         rate = _rate(self.step, self.options.steps)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         batch = self._batch()
         self.model.train()
         with self.routers as routed:
@@ -92,6 +92,15 @@ class Trainer:
         for name, parameter in self.model.named_parameters():
             parameter.copy_(state[f"weight/{name}"])
             self.optimiser.state[parameter] = {key: state[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+
+
+def _groups(model: Any) -> list[dict[str, Any]]:
+    """Take the smaller a rate the wider a matrix's input beyond the hidden width, or wide blocks drown the experts."""
+    groups: dict[float, list[Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        inputs = parameter.shape[-1] if name.endswith("down_proj.weight") else HIDDEN
+        groups.setdefault(HIDDEN / inputs, []).append(parameter)
+    return [{"params": found, "share": share} for share, found in groups.items()]
 
 
 def _rate(step: int, steps: int) -> float:
