@@ -14,8 +14,8 @@ from micro.corpus import Document, documents
 
 FOLDER = Path(__file__).resolve().parents[1] / "traces" / "micro"
 #: Two pieces of code, two of prose.
-PROMPTED = ("pathlib.py", "http/cookies.py", "topic/comparisons", "topic/import")
-PROMPT_CHARACTERS, PROMPT_AT = 320, 0.25
+PROMPTED = ("uuid.py", "enum.py", "topic/objects", "topic/comparisons")
+PROMPT_CHARACTERS, PROMPT_AT = 400, 0.25
 #: Enough for 256 tokens of almost any text. Documents shorter than 5000 characters are left out.
 SCORED_CHARACTERS, SCORED_AT, SHORTEST = 1000, 0.5, 5000
 
