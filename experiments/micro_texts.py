@@ -18,6 +18,8 @@ PROMPTED = ("uuid.py", "enum.py", "topic/objects", "topic/comparisons")
 PROMPT_CHARACTERS, PROMPT_AT = 400, 0.25
 #: Enough for 256 tokens of almost any text. Documents shorter than 5000 characters are left out.
 SCORED_CHARACTERS, SCORED_AT, SHORTEST = 1000, 0.5, 5000
+#: Files with a licence of their own are left out.
+OTHER_LICENCE = "Permission to use"
 
 
 def excerpt(document: Document, at: float, characters: int) -> str:
@@ -36,7 +38,7 @@ def main() -> None:
     """Write both files."""
     held_out = {each.name: each for each in documents() if each.is_held_out}
     prompts = [(name, excerpt(held_out[name], PROMPT_AT, PROMPT_CHARACTERS)) for name in PROMPTED]
-    scored = [each for each in held_out.values() if len(each.text) >= SHORTEST]
+    scored = [each for each in held_out.values() if len(each.text) >= SHORTEST and OTHER_LICENCE not in each.text]
     write(FOLDER / "prompts.jsonl", prompts)
     write(FOLDER / "held-out.jsonl", [(each.name, excerpt(each, SCORED_AT, SCORED_CHARACTERS)) for each in scored])
 

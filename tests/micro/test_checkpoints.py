@@ -82,12 +82,14 @@ def test_no_expert_is_dead_on_held_out_text(name):
 
 @each_model
 def test_routed_experts_and_their_bits_count(name):
-    """Fewer bits, higher perplexity; without routed experts it is worst of all but perhaps 2 bits."""
+    """8 bits are as good as full precision, 2 are not; without routed experts the model is lost."""
     perplexity = figures(name)["perplexity"]
-    by_bits = [perplexity[f"experts at {bits} bits"] for bits in (8, 4, 3, 2)]
+    full = perplexity["full precision"]
+    assert perplexity["experts at 8 bits"] == pytest.approx(full, rel=0.001)
+    by_bits = [perplexity[f"experts at {bits} bits"] for bits in (4, 3, 2)]
     assert by_bits == sorted(by_bits)
-    assert by_bits[0] == pytest.approx(perplexity["full precision"], rel=0.01)
-    assert perplexity["routed experts off"] > 1.2 * perplexity["full precision"]
+    assert by_bits[-1] > 1.05 * full
+    assert perplexity["routed experts off"] > 10 * full
 
 
 @each_model

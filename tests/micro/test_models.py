@@ -57,6 +57,25 @@ def test_held_out_loss_is_what_the_figures_say(name, load):
 
 
 @each_model
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_does_no_harm(name, dtype, load):
+    """Four held-out texts: the loss in half precision is that in float32."""
+    from transformers import AutoModelForCausalLM
+
+    tokenizer, model = load(name)
+    lines = (FOLDER / "held-out.jsonl").read_text("utf-8").splitlines()[:4]
+    batch = torch.tensor([tokenizer(json.loads(line)["prompt"])["input_ids"][:200] for line in lines])
+    half = AutoModelForCausalLM.from_pretrained(FOLDER / name, dtype=getattr(torch, dtype)).eval()
+
+    def loss(own):
+        with torch.inference_mode():
+            logits = own(batch, use_cache=False).logits[:, :-1].float()
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten()).item()
+
+    assert loss(half) == pytest.approx(loss(model), abs=3e-3)
+
+
+@each_model
 def test_the_shipped_capture_is_this_models(name, load):
     """The first request's prompt, run in one pass: the routers choose what the trace says, but for near-ties."""
     tokenizer, model = load(name)
