@@ -154,7 +154,7 @@ def write_trace(path: Path, header: TraceHeader, blocks: Iterable[TraceBlock]) -
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+        with pq.ParquetWriter(partial, schema, **_encoding(schema)) as writer:
             for block in blocks:
                 for start in range(0, len(block), TOKENS_PER_ROW_GROUP):
                     writer.write_table(_table(schema, header, block.part(start, start + TOKENS_PER_ROW_GROUP)))
@@ -163,6 +163,21 @@ def write_trace(path: Path, header: TraceHeader, blocks: Iterable[TraceBlock]) -
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _encoding(schema: Any) -> dict[str, Any]:
+    """Real numbers hardly repeat: byte by byte they take a quarter less room than in a dictionary."""
+    columns = [f"{field.name}.list.element" if _is_list(field) else field.name for field in schema]
+    real = [name for name in columns if name.startswith(("scores", "logits"))]
+    return {
+        "compression": "zstd",
+        "use_dictionary": [name for name in columns if name not in real],
+        "use_byte_stream_split": real,
+    }
+
+
+def _is_list(field: Any) -> bool:
+    return bool(pa.types.is_fixed_size_list(field.type))
 
 
 def _schema(header: TraceHeader) -> Any:

@@ -1,0 +1,1 @@
+"""Parts of train_micro.py: text, geometry, experts computed in batches, figures."""
