@@ -1,6 +1,6 @@
 """Quality in the loop over lambda, cache size, threshold and bit pair: perplexity, miss rate and energy, one picture.
 
-    python experiments/quality_sweep.py MODEL --text FILE [--tokens N] [--requests R] [--out DIR]
+    python experiments/quality_sweep.py MODEL [--text FILE] [--prompts FILE] [--tokens N] [--requests R] [--out DIR]
 
 MODEL is a live model's folder, a micro model for one (then everything is stamped so). Each point is one run of the
 loop, token by token, and the replay of what it recorded. Needs the extra ``capture``. Writes points.parquet and
@@ -164,20 +164,22 @@ def main() -> None:
     """Run the sweep and write the folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
-    parser.add_argument("--text", type=Path, required=True, action="append")
+    parser.add_argument("--text", type=Path, action="append", default=[])
+    parser.add_argument("--prompts", type=Path)
     parser.add_argument("--tokens", type=int, default=192)
     parser.add_argument("--prompt-tokens", type=int, default=64)
-    parser.add_argument("--requests", type=int, default=2)
+    parser.add_argument("--requests", type=int, default=4)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("results/quality-sweep"))
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     subject = load_subject(given.model, LoadOptions())
     cut = Cut(given.tokens, given.prompt_tokens, given.requests)
-    texts = read_texts(given.text, None, subject.live.tokenizer, cut, subject.context)
+    texts = read_texts(given.text, given.prompts, subject.live.tokenizer, cut, subject.context)
     frame = sweep(subject, texts)
     scored = sum(text.scored for text in texts)
-    note = f"{scored} tokens of {', '.join(file.name for file in given.text)}, scored token by token"
+    files = [*given.text, *([given.prompts] if given.prompts else [])]
+    note = f"{scored} tokens of {', '.join(file.name for file in files)}, scored token by token"
     write_folder(
         given.out,
         {

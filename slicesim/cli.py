@@ -245,7 +245,7 @@ def quality(
     set_: SetOption = None,
     tokens: Annotated[int, typer.Option(help="Tokens of each request, prompt included.")] = 192,
     prompt_tokens: Annotated[int, typer.Option(help="Those of them that are prompt.")] = 64,
-    requests: Annotated[int, typer.Option(help="Requests that each text is cut into, at most.")] = 1,
+    requests: Annotated[int, typer.Option(help="Requests of each file, at most.")] = 4,
     weights: Annotated[str, typer.Option(help="amat, or original: full precision whatever was decided.")] = "amat",
     lazy: Annotated[
         bool, typer.Option("--lazy", help="Leave experts in their files and read them one at a time.")
@@ -278,6 +278,7 @@ def quality(
     from slicesim.live import require_live
 
     require_live()
+    from slicesim.live.describe import source_id
     from slicesim.live.load import LoadOptions
     from slicesim.quality.study import choose_bank, load_subject, prepare_loops, run_study, set_threads
     from slicesim.quality.texts import Cut, read_texts
@@ -286,7 +287,7 @@ def quality(
     from slicesim.scenario import parse_assignments
 
     set_threads(threads)
-    folder = out or Path("results") / f"{Path(model).name}-quality"
+    folder = out or Path("results") / f"{source_id(model).rpartition('/')[2]}-quality"
     check_free(folder)
     cut = Cut(tokens, prompt_tokens, requests)
     subject = load_subject(model, LoadOptions(dtype, device_map, offload_folder, max_memory), lazy=lazy)

@@ -16,11 +16,14 @@ from slicesim.quality.loop import Text
 
 @dataclass(frozen=True)
 class Cut:
-    """How a text becomes requests: so many of so many tokens each (prompt included), the first of them prompt."""
+    """How files become requests: of each file at most so many, of so many tokens (prompt included, which comes first).
+
+    A text is cut into pieces; of a prompt file the first prompts are taken.
+    """
 
     tokens: int = 192
     prompt_tokens: int = 64
-    requests: int = 1
+    requests: int = 4
 
     def __post_init__(self) -> None:
         if self.prompt_tokens < 1:
@@ -48,7 +51,7 @@ def read_texts(
         raise UserError("nothing to score: give --text FILE or --prompts FILE")
     texts = [text for file in files for text in _cut(file, tokenizer, cut)]
     if prompts is not None:
-        for prompt in read_prompts(prompts).prompts:
+        for prompt in read_prompts(prompts).prompts[: cut.requests]:
             ids = prompt.token_ids(tokenizer)[: cut.tokens]
             _check_length(prompt.place, len(ids), cut)
             texts.append(Text(prompt.place, np.array(ids, dtype=np.int64), cut.prompt_tokens))

@@ -26,6 +26,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     text.write_text(" ".join(f"w{number * number % 90}" for number in range(200)))
     sizes = [f"model={geometry(subject, folder)}", f"cache.capacity_gb={8 * EXPERT_BYTES / 1e9}"]
     base = [subject.path, "--config", str(MOBILE), "--text", str(text), "--tokens", "60", "--prompt-tokens", "20"]
+    base += ["--requests", "1"]
     return {"folder": folder, "text": text, "base": base, "sets": [part for size in sizes for part in ("--set", size)]}
 
 
@@ -139,7 +140,8 @@ def test_a_text_that_is_too_short(place):
 def test_prompts_are_texts_too(place):
     prompts = place["folder"] / "prompts.jsonl"
     prompts.write_text("\n".join(json.dumps({"prompt": " ".join(f"w{n + k}" for n in range(50))}) for k in range(3)))
-    done = slicesim(place, "--prompts", str(prompts), "--policy", "dbsc", "--json", "--out", str(place["folder"] / "p"))
+    more = ("--requests", "2", "--policy", "dbsc", "--json", "--out", str(place["folder"] / "p"))
+    done = slicesim(place, "--prompts", str(prompts), *more)
     texts = json.loads(done.stdout)["texts"]
     assert texts["requests"] == 4
-    assert texts["scored_tokens"] == 39 + 3 * (50 - 20 - 1)
+    assert texts["scored_tokens"] == 2 * 39 + 2 * (50 - 20 - 1)
