@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+TORCH := .venv-torch
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: run test bench bench-short lint clean
+.PHONY: run test test-torch bench bench-short lint clean
 
 run: $(VENV)/.installed
 	$(BIN)/slicesim run hwconfigs/mobile.yaml
@@ -13,6 +14,10 @@ run: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest
+
+# Live models: a second environment, since torch is large and nothing else needs it.
+test-torch: $(TORCH)/.installed
+	$(TORCH)/bin/python -m pytest -n 2 tests/live tests/quality tests/micro tests/amat tests/checkpoint tests/cli/test_quality.py tests/docs/test_examples.py::test_live_command
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python experiments/bench.py
@@ -44,5 +49,10 @@ $(VENV)/.installed-dev: $(SOURCES) | $(BIN)/python
 	$(INSTALL) --editable ".[dev]"
 	touch $@ $(VENV)/.installed
 
+$(TORCH)/.installed: $(SOURCES)
+	test -x $(TORCH)/bin/python || $(PYTHON) -m venv $(TORCH)
+	$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[capture,test]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) results build dist *.egg-info
+	rm -rf $(VENV) $(TORCH) results build dist *.egg-info

@@ -142,7 +142,7 @@ def _header(model: str, live: LiveModel, prompts: Prompts, options: CaptureOptio
         score_kind=first.score_kind,
         has_logits=True,
         micro_model=describe.is_micro_model(config),
-        source=f"captured from {source} ({type(live.model).__name__}), prompts {prompts.name} "
+        source=f"captured from {describe.provenance(model, config)} ({type(live.model).__name__}), prompts {prompts.name} "
         f"(SHA-256 {prompts.digest})",
         licence=options.licence or describe.licence(model, config),
         tool_version=__version__,

@@ -18,6 +18,11 @@ def source_id(model: str) -> str:
     return folder.resolve().name if folder.is_dir() else model
 
 
+def provenance(model: str, config: Any) -> str:
+    """Return what a trace says of its origin: the model, and that it is a micro model where it is one."""
+    return f"micro model {source_id(model)}" if is_micro_model(config) else source_id(model)
+
+
 def model_name(model: str, config: Any) -> str:
     """Return the model's name: the config's own entry, or the last part of folder or hub id."""
     return str(getattr(config, MODEL_NAME, None) or source_id(model).rsplit("/", 1)[-1])

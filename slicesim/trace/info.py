@@ -16,6 +16,7 @@ from slicesim.trace.statistics import (
     Popularity,
     Reuse,
     Scores,
+    SegmentRouting,
     WorkingSets,
     stretches,
 )
@@ -30,6 +31,7 @@ def trace_info(trace: Trace) -> dict[str, Any]:
     header = trace.header
     layers = len(header.layers)
     reuse, working_sets = Reuse(layers, header.top_k), WorkingSets(layers)
+    segments = SegmentRouting(layers)
     popularity, scores = Popularity(layers, header.experts), Scores(header.top_k)
     lru = LruHits(layers, header.experts, header.top_k)
     requests = tokens = decode_tokens = 0
@@ -37,7 +39,7 @@ def trace_info(trace: Trace) -> dict[str, Any]:
         requests += stretch.position == 0
         tokens += len(stretch.phase)
         decode_tokens += int((stretch.phase == DECODE).sum())
-        for statistic in (reuse, working_sets, popularity, scores, lru):
+        for statistic in (reuse, working_sets, segments, popularity, scores, lru):
             statistic.add(stretch)
 
     is_softmax = header.score_kind == "softmax"
@@ -71,6 +73,7 @@ def trace_info(trace: Trace) -> dict[str, Any]:
         "reuse_probability_lag_1_by_layer": [_number(value) for value in reuse.by_layer()[0]],
         "distinct_experts_per_layer_by_window_tokens": _labelled(WINDOWS_TOKENS, working_sets.by_layer()),
         "lru_hit_rate_one_cache_per_layer_by_cached_share": _labelled(CACHED_SHARES, lru.by_layer()),
+        "srp_16": _mean(segments.by_layer()),
         "popularity_max_over_mean": _mean(popularity.max_over_mean()),
         "popularity_gini": _mean(popularity.gini()),
         "score_mean_by_rank": [_number(value) for value in by_rank],

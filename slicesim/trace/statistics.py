@@ -16,6 +16,7 @@ from slicesim.trace.table import ABSENT, Trace, require_faultless
 
 LAGS_TOKENS = (1, 2, 8, 32)
 WINDOWS_TOKENS = (8, 32, 128)
+SEGMENT_TOKENS = 16
 CACHED_SHARES = (0.10, 0.25, 0.50, 0.75)
 CRITICAL_THRESHOLD = 0.1
 
@@ -121,6 +122,31 @@ class WorkingSets:
     def by_layer(self) -> NDArray[np.float64]:
         """Return [windows, layers], NaN where no request is long enough."""
         return _ratio(self._distinct, self._windows)
+
+
+class SegmentRouting:
+    """SRP(16): best F1 of a router that must use one fixed set of experts over 16 tokens (arXiv 2505.16056)."""
+
+    def __init__(self, layers: int) -> None:
+        self._sums = np.zeros(layers)
+        self._segments = np.zeros(layers)
+
+    def add(self, stretch: Stretch) -> None:
+        """Count the whole segments that end in a new token, as for working sets."""
+        before, shift = stretch.position, stretch.position - stretch.tail
+        for end in range((before // SEGMENT_TOKENS + 1) * SEGMENT_TOKENS, before + len(stretch.ids) + 1, SEGMENT_TOKENS):
+            tokens = slice(end - SEGMENT_TOKENS - shift, end - shift)
+            uses = -np.sort(-stretch.used[tokens].sum(axis=0), axis=1)
+            sizes = np.arange(1, uses.shape[1] + 1)
+            top_k = stretch.ids.shape[2]
+            whole = stretch.present[tokens].all(axis=0)
+            best = (2 * uses.cumsum(axis=1) / (SEGMENT_TOKENS * (sizes + top_k))).max(axis=1)
+            self._sums += best * whole
+            self._segments += whole
+
+    def by_layer(self) -> NDArray[np.float64]:
+        """Return [layers], NaN where no request is long enough."""
+        return _ratio(self._sums, self._segments)
 
 
 class Popularity:

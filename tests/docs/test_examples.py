@@ -26,11 +26,21 @@ COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if lin
 PROGRAMS = [block for block in blocks("python") if not block.startswith("# examples:")]
 
 
+#: Commands that need the extra ``capture``: run where torch is.
+LIVE_COMMANDS = [line for block in blocks("sh capture") for line in block.splitlines() if line.strip()]
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     for name in ("hwconfigs", "traces", "experiments"):
         (tmp_path / name).symlink_to(ROOT / name)
     return tmp_path
+
+
+@pytest.mark.parametrize("command", LIVE_COMMANDS)
+def test_live_command(command, checkout):
+    pytest.importorskip("torch")
+    test_command(command, checkout)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -50,6 +60,7 @@ def test_program(program, checkout):
 
 def test_the_pages_hold_examples():
     assert len(COMMANDS) >= 5
+    assert len(LIVE_COMMANDS) >= 2
     assert len(PROGRAMS) >= 1
 
 

@@ -29,6 +29,7 @@ def test_reference_statistics_are_reproduced(shared_data, name, row):
         assert info[DISTINCT][window] == pytest.approx(float(wanted[f"distinct_{window}"]), abs=5.1e-3)
     for percent, share in (("10", "0.1"), ("25", "0.25"), ("50", "0.5"), ("75", "0.75")):
         assert info[LRU][share] == pytest.approx(float(wanted[f"lru_{percent}"]), abs=0.01)
+    assert info["srp_16"] == pytest.approx(float(wanted["srp16"]), abs=1e-3)
     assert info["popularity_gini"] == pytest.approx(float(wanted["gini"]), abs=1e-3)
     assert info["popularity_max_over_mean"] == pytest.approx(float(wanted["max_over_mean"]), abs=5.1e-3)
 
