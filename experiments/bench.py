@@ -277,7 +277,7 @@ def main() -> None:
     chosen = parser.parse_args()
     path = chosen.trace or (RECORDED if RECORDED.is_file() else None)
     if path is None:
-        profile = ROOT / "traces" / "deepseek-v2-lite-published.yaml"
+        profile = ROOT / "traces" / "deepseek-v2-lite-twin.yaml"
         trace = synthesise(profile, tokens=8000, seed=0, prompt_fraction=0.0)
         print(f"stream: SYNTHETIC, made from {profile.name}")
     else:

@@ -32,7 +32,7 @@ class Endless:
     digest = "none"
 
     def __init__(self, tokens: int) -> None:
-        pool = synthesise(ROOT / "traces" / "deepseek-v2-lite-published.yaml", tokens=POOL, seed=0, prompt_fraction=0.0)
+        pool = synthesise(ROOT / "traces" / "deepseek-v2-lite-twin.yaml", tokens=POOL, seed=0, prompt_fraction=0.0)
         self.header: TraceHeader = pool.header.model_copy(update={"has_logits": False})
         self.pool = pool.block
         self.requests = tokens // REQUEST

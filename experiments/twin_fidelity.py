@@ -5,7 +5,8 @@
 Every row: the half that the twin was fitted to, the other half, the twin (mean of three seeds, requests as long as the
 other half's). "noise floor" is how far the two real halves lie apart, "gap" how far the twin is from the other half.
 ``--profile`` compares a profile that was fitted to something else; the halves are then both new to it. ``--rerouting``
-adds what Cache-Prior makes of the twin's logits: the miss rate over lambda, with half of each layer's experts cached.
+adds all layers' reuse, and what Cache-Prior makes of the twin's logits: the miss rate over lambda, with half of each
+layer's experts cached.
 """
 
 from __future__ import annotations
@@ -50,13 +51,18 @@ def main() -> None:
         logits = [twin.logits(part) for part in twin.draw_latents(other.lengths, np.random.default_rng(seed))]
         made.append(_trace(profile, other.lengths, np.concatenate(logits)))
     columns = [_figures(_bare(part), arguments.model) for part in (first, other)]
-    twins = [_figures(trace, arguments.model) for trace in made]
+    twins = [_figures(_recorded(trace, profile), arguments.model) for trace in made]
     print(f"{'':34}{'fitted half':>12}{'other half':>12}{'noise floor':>12}{'twin':>10}{'gap':>10}")
     for name, one in columns[0].items():
         two, ours = columns[1][name], float(np.mean([figures[name] for figures in twins]))
         print(f"{name:34}{one:12.4f}{two:12.4f}{two - one:+12.4f}{ours:10.4f}{ours - two:+10.4f}")
     if arguments.rerouting:
-        print("\nCache-Prior on the twin, half of each layer's experts cached, J = 2: MSB misses of all decode")
+        info = trace_info(made[0])
+        reuse = info["reuse_probability_by_lag_tokens"]["1"]
+        print(
+            f"\nall {len(profile.layers)} layers of the twin: reuse at lag 1 {reuse:.4f}, SRP(16) {info['srp_16']:.4f}"
+        )
+        print("Cache-Prior on the twin, half of each layer's experts cached, J = 2: MSB misses of all decode")
         for strength in STRENGTHS:
             policy = {"policy.routing": {"name": "cache-prior", "strength": strength}}
             print(f"lambda {strength:<5g} {1 - _hit_rate(made[0], arguments.model, 'lru-high', 0.5, policy):.4f}")
@@ -70,6 +76,14 @@ def _fitted(recording: Recording) -> tuple[Profile, object]:
 def _trace(profile: Profile, lengths: tuple[int, ...], logits: np.ndarray) -> MemoryTrace:
     ids, scores = route(logits, profile)
     return MemoryTrace(header_of(profile, "experiments/twin_fidelity.py"), _block(lengths, ids, scores, logits), "twin")
+
+
+def _recorded(trace: MemoryTrace, profile: Profile) -> MemoryTrace:
+    """Leave out the layers that are made up."""
+    kept = np.isin(profile.layers, profile.recorded_layers)
+    block = trace.block
+    header = trace.header.model_copy(update={"layers": profile.recorded_layers, "has_logits": False})
+    return MemoryTrace(header, TraceBlock(*block[:3], block.ids[:, kept], block.scores[:, kept], None), trace.name)
 
 
 def _bare(recording: Recording) -> MemoryTrace:
@@ -112,7 +126,9 @@ def _hit_rate(trace: Trace, model: str, policy: str, share: float, extra: dict[s
 
 
 def _hits(trace: Trace, model: str, policy: str, size: dict[str, object]) -> float:
-    settings = {"trace.split": "all-decode", "device.dram.capacity_gb": 64, **size}  # hits alone are asked for
+    subset = len(trace.header.layers) < len(load_model(model).moe_layers)
+    settings = {"trace.split": "all-decode", "trace.layer_subset": subset, **size}
+    settings["device.dram.capacity_gb"] = 64  # hits alone are asked for
     result = slicesim.simulate(DEVICE, model=model, trace=trace, policy=policy, set=settings)
     return 1 - result.decode["miss_rate"]["msb"]
 

@@ -546,6 +546,9 @@ def fit_command(
     adjacent_reuse: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Reuse at lag 1 over all layers, with --fill-layers.")
     ] = None,
+    srp_16: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="SRP(16) over all layers, with --fill-layers.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Fit a statistical twin to recorded routing and write it as a profile."""
@@ -555,14 +558,16 @@ def fit_command(
 
     for trace in traces:
         _check_target(out, trace)
-    with _progress("calibrating", ROUNDS) as progress:
-        rounds = iter(range(1, ROUNDS + 1))
+    total = ROUNDS if srp_16 is None else 3 * ROUNDS
+    with _progress("calibrating", total) as progress:
+        rounds = iter(range(1, total + 1))
         profile = fit_profile(
             traces,
             out.stem,
             model=model,
             fill_layers=fill_layers,
             adjacent_reuse=adjacent_reuse,
+            srp_16=srp_16,
             seed=seed,
             progress=lambda: progress(next(rounds)),
         )

@@ -16,7 +16,7 @@ DEVICE_NAMES = {
 #: What every device can replay.
 ON_SHIPPED_TRACE: dict[str, Any] = {
     "model": "deepseek-v2-lite",
-    "trace": ROOT / "traces" / "deepseek-v2-lite-synthetic.parquet",
+    "trace": ROOT / "traces" / "deepseek-v2-lite-twin.parquet",
     "policy": "slicemoe",
 }
 

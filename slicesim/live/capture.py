@@ -142,8 +142,8 @@ def _header(model: str, live: LiveModel, prompts: Prompts, options: CaptureOptio
         score_kind=first.score_kind,
         has_logits=True,
         micro_model=describe.is_micro_model(config),
-        source=f"captured from {describe.provenance(model, config)} ({type(live.model).__name__}), prompts {prompts.name} "
-        f"(SHA-256 {prompts.digest})",
+        source=f"captured from {describe.provenance(model, config)} ({type(live.model).__name__}), "
+        f"prompts {prompts.name} (SHA-256 {prompts.digest})",
         licence=options.licence or describe.licence(model, config),
         tool_version=__version__,
         notes=f"{shlex.join(command)}; greedy, weights as {dtype}, "

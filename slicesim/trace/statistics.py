@@ -134,7 +134,9 @@ class SegmentRouting:
     def add(self, stretch: Stretch) -> None:
         """Count the whole segments that end in a new token, as for working sets."""
         before, shift = stretch.position, stretch.position - stretch.tail
-        for end in range((before // SEGMENT_TOKENS + 1) * SEGMENT_TOKENS, before + len(stretch.ids) + 1, SEGMENT_TOKENS):
+        for end in range(
+            (before // SEGMENT_TOKENS + 1) * SEGMENT_TOKENS, before + len(stretch.ids) + 1, SEGMENT_TOKENS
+        ):
             tokens = slice(end - SEGMENT_TOKENS - shift, end - shift)
             uses = -np.sort(-stretch.used[tokens].sum(axis=0), axis=1)
             sizes = np.arange(1, uses.shape[1] + 1)

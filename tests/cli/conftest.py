@@ -51,7 +51,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         write_trace(tmp_path / f"{name}.parquet", trace.header, trace.blocks())
     text = MOBILE.read_text(encoding="utf-8")
     for old, new in (
-        ("../traces/deepseek-v2-lite-synthetic.parquet", "t.parquet"),
+        ("../traces/deepseek-v2-lite-twin.parquet", "t.parquet"),
         ("model: deepseek-v2-lite", f"model: {DATA / 'tiny-moe.yaml'}"),
         ("capacity_gb: 2.4 ", f"capacity_gb: {6 * EXPERT_BYTES / 1e9:.9f} "),
     ):

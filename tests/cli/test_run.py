@@ -125,7 +125,7 @@ def test_trace_info_and_validate(slicesim, here):
 
 
 def test_synth_then_validate(slicesim, here):
-    profile = ROOT / "traces" / "deepseek-v2-lite-published.yaml"
+    profile = ROOT / "traces" / "deepseek-v2-lite-twin.yaml"
     assert "SYNTHETIC" in slicesim("trace", "synth", profile, "-o", "s.parquet", "--tokens", "8").out
     assert slicesim("trace", "validate", "s.parquet").code == 0
 

@@ -70,7 +70,7 @@ def test_relative_paths_belong_to_the_file_that_wrote_them(folder):
     write(folder / "base" / "phone.yaml", base)
     child = write(folder / "child" / "x.yaml", "extends: ../base/phone.yaml\nmodel: ./m.yaml\n")
     settings = Scenario.load(child).settings
-    assert settings.trace.path == "base/own/deepseek-v2-lite-synthetic.parquet"
+    assert settings.trace.path == "base/own/deepseek-v2-lite-twin.parquet"
     assert settings.model == "child/m.yaml"
     write(child, "extends: ../base/phone.yaml\ntrace: {path: t.parquet, split: all-decode}\n")
     scenario = Scenario.load(child)

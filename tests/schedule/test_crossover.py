@@ -13,7 +13,7 @@ def decode():
     """Real size: the synthetic trace on DeepSeek-V2-Lite, whole experts."""
     import slicesim
 
-    trace = ROOT / "traces" / "deepseek-v2-lite-synthetic.parquet"
+    trace = ROOT / "traces" / "deepseek-v2-lite-twin.parquet"
     assert load_trace(trace).header.synthetic
     result = slicesim.simulate(MOBILE, policy="lru-high", trace=trace, set={"trace.max_tokens": 230})
     rows = result.tokens

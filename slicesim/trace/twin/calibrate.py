@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from slicesim.trace.twin.context import KEPT_BRIEFLY, LAGS, autocovariance, lasting_parts
 from slicesim.trace.twin.kinds import Kinds
 from slicesim.trace.twin.model import Twin
-from slicesim.trace.twin.recording import LAGS_TOKENS, Array, reuse
+from slicesim.trace.twin.recording import LAGS_TOKENS, Array, Single, reuse
 
 ROUNDS = 10
 _LEAST_TOKENS = 12_000
@@ -76,7 +77,7 @@ def calibrate(
     for number in range(ROUNDS):
         twin = _settle(twin, texture, bend, lengths, seed, attract=number % 2 == 0)
         rng = np.random.default_rng((seed, number))
-        chosen = [_top(latents, top_k) for latents in twin.draw_latents(lengths, rng)]
+        chosen = [most(latents, top_k) for latents in twin.draw_latents(lengths, rng)]
         got, popularity = reuse(np.concatenate(chosen), lengths, twin.experts)
         gap = np.nan_to_num(wanted.reuse - got)
         level = gap[_LEVEL].mean(axis=0)
@@ -97,7 +98,8 @@ def calibrate(
     return _settle(twin, texture, bend, lengths, seed, attract=True)
 
 
-def _top(latents: np.ndarray, top_k: int) -> np.ndarray:
+def most(latents: Single, top_k: int) -> NDArray[np.int32]:
+    """Return the experts with the largest latents, in no order, [tokens, layers, top_k]."""
     return np.argpartition(-latents, top_k - 1, axis=2)[:, :, :top_k].astype(np.int32)
 
 

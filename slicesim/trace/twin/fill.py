@@ -15,12 +15,15 @@ from slicesim.trace.twin.recording import Array
 class Filling:
     """recorded, layers: numbers of the recorded layers and of all layers of the model.
 
-    adjacent_reuse: what reuse at lag 1 is to be on average over all layers, where that is known.
+    adjacent_reuse, srp_16: what reuse at lag 1 and SRP(16) are to be on average over all layers, where known.
+    later_reuse: factor on the filled layers' reuse beyond chance at lags above 1.
     """
 
     recorded: tuple[int, ...]
     layers: tuple[int, ...]
     adjacent_reuse: float | None = None
+    srp_16: float | None = None
+    later_reuse: float = 1.0
 
 
 def fill_layers(twin: Twin, wanted: Wanted, filling: Filling, rng: np.random.Generator) -> tuple[Twin, Wanted]:
@@ -74,11 +77,13 @@ def _popularity(known: Array, before: int, after: int, share: float, mean: Array
 
 def _raise_reuse(rates: Array, popularity: Array, filling: Filling) -> Array:
     """Scale the filled layers' reuse beyond chance so that lag 1 has the known mean over all layers."""
-    if filling.adjacent_reuse is None:
-        return rates
     filled = ~np.isin(filling.layers, filling.recorded)
     chance = (popularity**2).sum(axis=1) / popularity.sum(axis=1)
     beyond = rates - chance
-    lacking = len(filled) * (filling.adjacent_reuse - rates[0].mean())
-    factor = 1 + lacking / max(beyond[0, filled].sum(), 1e-9)
-    return np.asarray(np.where(filled, chance + max(factor, 0.0) * beyond, rates))
+    factor = 1.0
+    if filling.adjacent_reuse is not None:
+        lacking = len(filled) * (filling.adjacent_reuse - rates[0].mean())
+        factor = max(0.0, 1 + lacking / max(beyond[0, filled].sum(), 1e-9))
+    by_lag = np.full((len(rates), 1), factor * filling.later_reuse)
+    by_lag[0] = factor
+    return np.asarray(np.where(filled, chance + by_lag * beyond, rates))

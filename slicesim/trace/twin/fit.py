@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
-from slicesim.trace.twin.calibrate import Texture, Wanted, calibrate, enough
+from slicesim.trace.twin.calibrate import Texture, Wanted, calibrate, enough, most
 from slicesim.trace.twin.factors import fit_factors
 from slicesim.trace.twin.fill import Filling, fill_layers
 from slicesim.trace.twin.kinds import find_kinds
 from slicesim.trace.twin.model import Twin
-from slicesim.trace.twin.recording import Array, Recording, reuse
+from slicesim.trace.twin.recording import Array, Recording, reuse, segment_routing
 from slicesim.trace.twin.scores import LEVELS, fit_scores, score_quantiles
 
 #: Factors are cut off at so many standard deviations, these taken from the median deviation. A few odd tokens (the
 #: first of a text) would else pass for a topic.
 _FARTHEST = 5.0
+
+#: Factor on filled layers' later reuse that is tried beside 1, and how far it may go.
+_LATER_REUSE, _LATER_REUSE_RANGE = 2.0, (0.5, 6.0)
 
 #: Of the tokens drawn to fit the scores, every so many is looked at.
 _EVERY = 5
@@ -59,13 +63,44 @@ def fit_twin(
         corners=np.zeros((layers, len(LEVELS))),
         heights=np.zeros((layers, len(LEVELS))),
     )
-    if filling is not None:
-        twin, wanted = fill_layers(twin, wanted, filling, rng)
     texture = Texture.of(states, kinds, recording.lengths)
-    twin = calibrate(twin, texture, wanted, recording.lengths, top_k, seed, progress)
+
+    def calibrated(twin: Twin, wanted: Wanted) -> Twin:
+        return calibrate(twin, texture, wanted, recording.lengths, top_k, seed, progress)
+
+    if filling is None:
+        twin = calibrated(twin, wanted)
+    else:
+        twin, wanted = _fit_filled(twin, wanted, filling, calibrated, recording, seed)
     drawn = twin.draw_latents(enough(recording.lengths), np.random.default_rng(seed))
     sample = np.concatenate([latents[::_EVERY] for latents in drawn])
     return fit_scores(twin, sample, wanted.log_scores, wanted.mass if is_whole else None, top_k)
+
+
+def _fit_filled(
+    twin: Twin,
+    wanted: Wanted,
+    filling: Filling,
+    calibrated: Callable[[Twin, Wanted], Twin],
+    recording: Recording,
+    seed: int,
+) -> tuple[Twin, Wanted]:
+    """Fill in layers and calibrate; where SRP(16) is known, move the filled layers' later reuse until it comes out."""
+
+    def attempt(factor: float) -> tuple[Twin, Wanted, float]:
+        filled, aims = fill_layers(twin, wanted, replace(filling, later_reuse=factor), np.random.default_rng(seed))
+        filled = calibrated(filled, aims)
+        lengths = enough(recording.lengths)
+        latents = filled.draw_latents(lengths, np.random.default_rng(seed))
+        ids = np.concatenate([most(part, recording.header.top_k) for part in latents])
+        return filled, aims, segment_routing(ids, lengths, filled.experts)
+
+    low = attempt(1.0)
+    if filling.srp_16 is None:
+        return low[:2]
+    high = attempt(_LATER_REUSE)
+    share = (filling.srp_16 - low[2]) / max(high[2] - low[2], 1e-6)
+    return attempt(float(np.clip(1 + share * (_LATER_REUSE - 1), *_LATER_REUSE_RANGE)))[:2]
 
 
 def _without_outliers(factors: Array) -> Array:

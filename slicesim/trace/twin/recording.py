@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicesim.errors import UserError
+from slicesim.trace.statistics import SegmentRouting, Stretch
 from slicesim.trace.table import ABSENT, Trace, TraceHeader, require_faultless
 
 #: Whole requests are taken until there are as many tokens; more would only cost time.
@@ -132,6 +133,20 @@ def reuse(ids: NDArray[np.int32], lengths: Sequence[int], experts: int) -> tuple
             both = (used[lag:] & used[:-lag]).sum(axis=2)
             rates[row] = both[same].mean(axis=0) / ids.shape[2]
     return rates, used.mean(axis=0)
+
+
+def segment_routing(ids: NDArray[np.int32], lengths: Sequence[int], experts: int) -> float:
+    """Return SRP(16), the mean over layers (``statistics.SegmentRouting``)."""
+    used = np.zeros((*ids.shape[:2], experts), np.bool_)
+    np.put_along_axis(used, ids, True, axis=2)
+    routing, start = SegmentRouting(ids.shape[1]), 0
+    for length in lengths:
+        part = slice(start, start + length)
+        present = np.ones((length, ids.shape[1]), np.bool_)
+        nothing = np.empty((length, 0))
+        routing.add(Stretch(nothing, ids[part], nothing, used[part], present, 0))  # type: ignore[arg-type]
+        start += length
+    return float(np.nanmean(routing.by_layer()))
 
 
 def _check_alike(one: Trace, other: Trace) -> None:

@@ -175,7 +175,7 @@ def test_traces_that_cannot_be_fitted(tmp_path, profile):
         fit_profile([short], "p")
     with pytest.raises(UserError, match=r"score_kind is renormalised, but plain\.parquet has softmax"):
         fit_profile([plain, relative], "p")
-    with pytest.raises(UserError, match=r"--adjacent-reuse: is for layers"):
+    with pytest.raises(UserError, match="are for layers that are filled in"):
         fit_profile([plain], "p", adjacent_reuse=0.2)
     with pytest.raises(UserError, match="name the model"):
         fit_profile([plain], "p", fill_layers=True)
