@@ -385,7 +385,7 @@ def test_compare(slicesim, here, policies, fragment):
         (("info", "nope"), "no such trace: nope"),
         (("validate", "nope"), "no such trace: nope"),
         (("synth", "nope.yaml", "-o", "x.parquet"), "nope.yaml: no such file"),
-        (("synth", "c.yaml", "-o", "x.parquet"), "c.yaml:7: device: unknown key (known keys: name, model"),
+        (("synth", "c.yaml", "-o", "x.parquet"), "c.yaml:7: device: unknown key (known keys: name, made_by"),
     ],
 )
 def test_trace(slicesim, here, words, fragment):

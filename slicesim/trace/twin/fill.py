@@ -16,14 +16,14 @@ class Filling:
     """recorded, layers: numbers of the recorded layers and of all layers of the model.
 
     adjacent_reuse, srp_16: what reuse at lag 1 and SRP(16) are to be on average over all layers, where known.
-    later_reuse: factor on the filled layers' reuse beyond chance at lags above 1.
+    skew: exponent on how often a filled layer's experts are used.
     """
 
     recorded: tuple[int, ...]
     layers: tuple[int, ...]
     adjacent_reuse: float | None = None
     srp_16: float | None = None
-    later_reuse: float = 1.0
+    skew: float = 1.0
 
 
 def fill_layers(twin: Twin, wanted: Wanted, filling: Filling, rng: np.random.Generator) -> tuple[Twin, Wanted]:
@@ -46,8 +46,10 @@ def fill_layers(twin: Twin, wanted: Wanted, filling: Filling, rng: np.random.Gen
             weights = (np.sqrt(1 - share), np.sqrt(share)) if name == "loadings" else (1 - share, share)
             filled[name].append(weights[0] * block[before, one] + weights[1] * block[after, two])
         popularity.append(_popularity(wanted.popularity, before, after, share, filled["mean"][-1][:, 0], recorded))
+    plain = np.array(popularity)
+    skewed = np.where(np.isin(filling.layers, at)[:, None], plain, _skew(plain, filling.skew))
     rates = np.stack([np.interp(filling.layers, at, row) for row in wanted.reuse])
-    rates = _raise_reuse(rates, np.array(popularity), filling)
+    rates = _raise_reuse(rates - _chance(plain), _chance(skewed), filling)
     log_scores = np.stack([np.interp(filling.layers, at, level) for level in wanted.log_scores.T], axis=1)
     mass = np.interp(filling.layers, at, wanted.mass)
     layers = len(filling.layers)
@@ -62,7 +64,7 @@ def fill_layers(twin: Twin, wanted: Wanted, filling: Filling, rng: np.random.Gen
         corners=np.zeros((layers, twin.corners.shape[1])),
         heights=np.zeros((layers, twin.corners.shape[1])),
     )
-    return twin, Wanted(rates, np.array(popularity), log_scores, mass)
+    return twin, Wanted(rates, skewed, log_scores, mass)
 
 
 def _popularity(known: Array, before: int, after: int, share: float, mean: Array, recorded: bool) -> Array:
@@ -75,15 +77,22 @@ def _popularity(known: Array, before: int, after: int, share: float, mean: Array
     return popularity
 
 
-def _raise_reuse(rates: Array, popularity: Array, filling: Filling) -> Array:
-    """Scale the filled layers' reuse beyond chance so that lag 1 has the known mean over all layers."""
-    filled = ~np.isin(filling.layers, filling.recorded)
-    chance = (popularity**2).sum(axis=1) / popularity.sum(axis=1)
-    beyond = rates - chance
+def _skew(popularity: Array, exponent: float) -> Array:
+    """Raise uses per token to a power, each layer's sum kept and none above 0.9."""
+    raised = popularity**exponent
+    return np.asarray(np.minimum(raised * (popularity.sum(axis=1) / raised.sum(axis=1))[:, None], 0.9))
+
+
+def _chance(popularity: Array) -> Array:
+    """Return the reuse that popularity alone brings, [layers]."""
+    return np.asarray((popularity**2).sum(axis=1) / popularity.sum(axis=1))
+
+
+def _raise_reuse(beyond: Array, chance: Array, filling: Filling) -> Array:
+    """Add reuse beyond chance [lags, layers] to chance, in filled layers scaled so that lag 1 has its known mean."""
     factor = 1.0
+    filled = ~np.isin(filling.layers, filling.recorded)
     if filling.adjacent_reuse is not None:
-        lacking = len(filled) * (filling.adjacent_reuse - rates[0].mean())
+        lacking = len(filled) * (filling.adjacent_reuse - (chance + beyond[0]).mean())
         factor = max(0.0, 1 + lacking / max(beyond[0, filled].sum(), 1e-9))
-    by_lag = np.full((len(rates), 1), factor * filling.later_reuse)
-    by_lag[0] = factor
-    return np.asarray(np.where(filled, chance + by_lag * beyond, rates))
+    return np.asarray(chance + np.where(filled, factor, 1.0) * beyond)

@@ -19,8 +19,8 @@ from slicesim.trace.twin.scores import LEVELS, fit_scores, score_quantiles
 #: first of a text) would else pass for a topic.
 _FARTHEST = 5.0
 
-#: Factor on filled layers' later reuse that is tried beside 1, and how far it may go.
-_LATER_REUSE, _LATER_REUSE_RANGE = 2.0, (0.5, 6.0)
+#: Exponent on the popularity of filled layers' experts that is tried beside 1, and how far it may go.
+_TRIED_SKEW, _SKEWS = 1.6, (0.5, 4.0)
 
 #: Of the tokens drawn to fit the scores, every so many is looked at.
 _EVERY = 5
@@ -85,10 +85,10 @@ def _fit_filled(
     recording: Recording,
     seed: int,
 ) -> tuple[Twin, Wanted]:
-    """Fill in layers and calibrate; where SRP(16) is known, move the filled layers' later reuse until it comes out."""
+    """Fill in layers and calibrate; where SRP(16) is known, skew the filled layers' popularity until it comes out."""
 
-    def attempt(factor: float) -> tuple[Twin, Wanted, float]:
-        filled, aims = fill_layers(twin, wanted, replace(filling, later_reuse=factor), np.random.default_rng(seed))
+    def attempt(skew: float) -> tuple[Twin, Wanted, float]:
+        filled, aims = fill_layers(twin, wanted, replace(filling, skew=skew), np.random.default_rng(seed))
         filled = calibrated(filled, aims)
         lengths = enough(recording.lengths)
         latents = filled.draw_latents(lengths, np.random.default_rng(seed))
@@ -98,9 +98,9 @@ def _fit_filled(
     low = attempt(1.0)
     if filling.srp_16 is None:
         return low[:2]
-    high = attempt(_LATER_REUSE)
+    high = attempt(_TRIED_SKEW)
     share = (filling.srp_16 - low[2]) / max(high[2] - low[2], 1e-6)
-    return attempt(float(np.clip(1 + share * (_LATER_REUSE - 1), *_LATER_REUSE_RANGE)))[:2]
+    return attempt(float(np.clip(1 + share * (_TRIED_SKEW - 1), *_SKEWS)))[:2]
 
 
 def _without_outliers(factors: Array) -> Array:
