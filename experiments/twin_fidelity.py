@@ -20,6 +20,7 @@ import slicesim
 from slicesim.models import load_model, slice_bytes
 from slicesim.trace import DECODE, MemoryTrace, Trace, TraceBlock, load_trace
 from slicesim.trace.info import trace_info
+from slicesim.trace.statistics import CACHED_SHARES, LruHits, stretches
 from slicesim.trace.synth import header_of, route
 from slicesim.trace.twin.fit import fit_twin
 from slicesim.trace.twin.profile import Profile, make_profile, read_profile
@@ -56,6 +57,11 @@ def main() -> None:
     for name, one in columns[0].items():
         two, ours = columns[1][name], float(np.mean([figures[name] for figures in twins]))
         print(f"{name:34}{one:12.4f}{two:12.4f}{two - one:+12.4f}{ours:10.4f}{ours - two:+10.4f}")
+    real = [_lru_by_layer(_bare(part)) for part in (first, other)]
+    ours = np.mean([_lru_by_layer(_recorded(trace, profile)) for trace in made], axis=0)
+    for row, share in enumerate(SHARES):
+        floor, gap = np.abs(real[1] - real[0])[row].max(), np.abs(ours - real[1])[row].max()
+        print(f"lru, {share:.0%} of each layer: largest difference of a layer: noise floor {floor:.4f}, gap {gap:.4f}")
     if arguments.rerouting:
         info = trace_info(made[0])
         reuse = info["reuse_probability_by_lag_tokens"]["1"]
@@ -115,6 +121,15 @@ def _figures(trace: Trace, model: str) -> Figures:
         figures["critical experts per token"] = info["critical_experts_per_token_and_layer"]
     figures["mass of the top-k"] = info["top_k_mass_mean"]
     return figures
+
+
+def _lru_by_layer(trace: Trace) -> np.ndarray:
+    """Return LRU hit rates [SHARES, layers]."""
+    header = trace.header
+    hits = LruHits(len(header.layers), header.experts, header.top_k)
+    for stretch in stretches(trace):
+        hits.add(stretch)
+    return hits.by_layer()[[CACHED_SHARES.index(share) for share in SHARES]]
 
 
 def _hit_rate(trace: Trace, model: str, policy: str, share: float, extra: dict[str, object] | None = None) -> float:

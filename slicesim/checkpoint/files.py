@@ -24,6 +24,9 @@ LENGTH_BYTES = 8
 MOST_HEADER_BYTES = 100_000_000
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+#: Entry of config.json that slicesim's own tiny models carry.
+MICRO_MODEL = "slicesim_micro_model"
+
 INDEX = "*.safetensors.index.json"
 METADATA = "__metadata__"
 
@@ -86,7 +89,18 @@ def open_checkpoint(path: Path) -> Checkpoint:
                 raise UserError(f"{file}: tensor {tensor.name} is also in {tensors[tensor.name].path.name}")
             tensors[tensor.name] = tensor
         metadata |= notes
+    if is_micro_model(path if path.is_dir() else path.parent):
+        metadata.setdefault("note", "MICRO MODEL, a tiny one trained for slicesim")
     return Checkpoint(path, tensors, metadata)
+
+
+def is_micro_model(folder: Path) -> bool:
+    """Tell whether the config.json in a folder says that the model is one of slicesim's micro models."""
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.get(MICRO_MODEL) is True
 
 
 def _shards(folder: Path) -> list[Path]:

@@ -8,8 +8,10 @@ from typing import Any
 
 import yaml
 
-#: Entries of config.json that slicesim's own models carry.
-MICRO_MODEL, MODEL_NAME = "slicesim_micro_model", "slicesim_model"
+from slicesim.checkpoint.files import MICRO_MODEL
+
+#: Entry of config.json by which a micro model names the model that it stands for.
+MODEL_NAME = "slicesim_model"
 
 
 def source_id(model: str) -> str:

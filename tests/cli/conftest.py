@@ -29,7 +29,7 @@ Slicesim = Callable[..., Output]
 def slicesim(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Slicesim]:
     """``slicesim("run", "c.yaml")`` as the shell would call it, signal handlers included."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    monkeypatch.setattr(cli._Interrupted, "signal", 0)
+    monkeypatch.setattr(cli.Interrupted, "signal", 0)
 
     def call(*words: object) -> Output:
         monkeypatch.setattr(sys, "argv", ["slicesim", *map(str, words)])
