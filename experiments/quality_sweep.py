@@ -35,6 +35,8 @@ STRENGTHS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.7)
 MASSES = (0.3, 0.5, 0.7, 0.9)
 THRESHOLDS = (0.0, 0.05, 0.1, 0.2, 1.0)
 PAIRS = ((8, 4), (6, 3), (4, 2))
+#: Of the panels over lambda: the coarsest pair, since a micro model hardly feels finer ones.
+COARSE = {"amat.high_bits": 4, "amat.low_bits": 2}
 UNCONSTRAINED = {"policy.constraint": {"name": "none"}}
 
 
@@ -54,15 +56,19 @@ def points() -> Iterator[Point]:
     """Yield all runs."""
     priors = {"high bits": "lru-high", "low bits": "lru-low", "bit slices": "dbsc"}
     for cache in CACHES_GB:
-        own = {"cache.capacity_gb": cache, **UNCONSTRAINED}
+        own = {"cache.capacity_gb": cache, **COARSE, **UNCONSTRAINED}
         for name, preset in priors.items():
             for strength in STRENGTHS:
                 routing = {"policy.routing": {"name": "cache-prior", "strength": strength}}
-                at_once = cache == CACHES_GB[1] and preset == "dbsc"
-                yield Point(f"{cache:g} GB", f"Cache-Prior, {name}", strength, preset, {**own, **routing}, at_once)
+                yield Point(f"{cache:g} GB", f"Cache-Prior, {name}", strength, preset, {**own, **routing})
         for mass in MASSES:
             routing = {"policy.routing": {"name": "cumsum", "mass": mass}}
             yield Point(f"{cache:g} GB", "Cumsum, high bits", mass, "lru-high", {**own, **routing})
+    for strength in STRENGTHS:
+        free = {"policy.routing": {"name": "cache-prior", "strength": strength, "top_j": 0}}
+        yield Point(
+            "scoring", "Cache-Prior, J = 0", strength, "dbsc", {**COARSE, **UNCONSTRAINED, **free}, at_once=True
+        )
     for high, low in PAIRS:
         for threshold in THRESHOLDS:
             bits = {"amat.high_bits": high, "amat.low_bits": low, "policy.precision.threshold": threshold}
@@ -131,8 +137,14 @@ def draw(frame: pd.DataFrame, subject: Subject, note: str, path: Path) -> None:
         figure, axes = plt.subplots(3, len(CACHES_GB), figsize=(12, 10.5), layout="constrained")
         for column, cache in enumerate(CACHES_GB):
             own = frame[frame["panel"] == f"{cache:g} GB"]
-            _lines(axes[0, column], own, "miss_rate_slices", 100, f"{cache:g} GB: miss rate of slice requests (%)")
-            _lines(axes[1, column], own, "energy_pj_per_token", 1e-9, f"{cache:g} GB: energy (mJ/token)")
+            _lines(
+                axes[0, column],
+                own,
+                "miss_rate_slices",
+                100,
+                f"{cache:g} GB, 4/2 bits: miss rate of slice requests (%)",
+            )
+            _lines(axes[1, column], own, "energy_pj_per_token", 1e-9, f"{cache:g} GB, 4/2 bits: energy (mJ/token)")
         axes[0, 0].legend(frameon=False)
         own = frame[frame["panel"] == "threshold"]
         _lines(axes[2, 0], own, "x", 1, "threshold (bit slices, stock routing, 2.4 GB)")
@@ -141,11 +153,12 @@ def draw(frame: pd.DataFrame, subject: Subject, note: str, path: Path) -> None:
         own = frame[frame["perplexity_change_at_once"].notna()]
         for key, label in (("perplexity_change", "token by token"), ("perplexity_change_at_once", "as one batch")):
             axes[2, 2].plot(own["x"], 100 * own[key].astype(float), marker="o", markersize=4, label=label)
-        axes[2, 2].set_xlabel("lambda of Cache-Prior, bit slices, 2.4 GB: two ways to score")
+        axes[2, 2].set_xlabel("lambda of Cache-Prior with J = 0, bit slices, 2.4 GB: two ways to score")
         axes[2, 2].legend(frameon=False)
         for axis in axes[:, 0]:
             axis.set_ylabel("change of perplexity (%)")
-        heading = f"Quality in the loop, {subject.name} with the sizes of {subject.stands_for or subject.name}"
+        whose = f"micro model of {subject.stands_for}, sizes of the real one" if subject.is_micro else subject.name
+        heading = f"Quality in the loop: {whose}"
         about = {"micro_model": subject.is_micro, "synthetic": False, "path": note}
         finish(figure, heading, about, path)
 
