@@ -22,7 +22,13 @@ class Label(NamedTuple):
 LABELS = (
     Label("synthetic", "synthetic", "no model was run"),
     Label("micro_model", "micro model", "captured from a tiny model trained for slicesim"),
+    Label("imputed_logits", "imputed logits", "router logits beyond the recorded top-k were made up by a twin"),
 )
+
+
+def flags(trace: Mapping[str, Any]) -> dict[str, bool]:
+    """Return which labels a trace bears, by field."""
+    return {label.field: bool(trace.get(label.field)) for label in LABELS}
 
 
 def label_of(trace: Mapping[str, Any]) -> Label | None:

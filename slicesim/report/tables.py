@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from rich.table import Table
 
-from slicesim.report.label import label_of, leading_kind
+from slicesim.report.label import flags, label_of, leading_kind
 
 #: What ``summary.json`` holds.
 Summary = dict[str, Any]
@@ -157,7 +157,7 @@ def comparison(summaries: Sequence[Summary]) -> dict[str, Any]:
         }
         for own in summaries
     ]
-    trace = {key: first["trace"].get(key, False) for key in ("path", "source", "synthetic", "micro_model")}
+    trace = {"path": first["trace"]["path"], "source": first["trace"]["source"], **flags(first["trace"])}
     return {"trace": trace, "gains_against": first["policy"], "decode": rows}
 
 

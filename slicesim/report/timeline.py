@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from slicesim.decide import DecodeDemand, Demand
-from slicesim.report.label import kind, label_of
+from slicesim.report.label import flags, kind, label_of
 from slicesim.schedule import Plan, Timeline
 from slicesim.schedule.workload import NO_OP, PREFETCH
 
@@ -45,8 +45,7 @@ def write_timeline(parts: Sequence[Part], trace: Mapping[str, Any], path: Path) 
         head += [_about("thread_name", number, name=track), _about("thread_sort_index", number, sort_index=number)]
     with path.open("w", encoding="utf-8") as file:
         file.write('{"displayTimeUnit":"ns","otherData":')
-        origin = {"synthetic": trace["synthetic"], "micro_model": trace.get("micro_model", False)}
-        file.write(json.dumps({"trace": trace["path"], **origin}))
+        file.write(json.dumps({"trace": trace["path"], **flags(trace)}))
         file.write(',"traceEvents":[\n')
         file.write(",\n".join(json.dumps(entry) for entry in head))
         for bar in bars:

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_object_dtype
 
+from slicesim.report.label import flags
+
 
 def row(values: Mapping[str, Any], digest: str, summary: Mapping[str, Any]) -> dict[str, Any]:
     """Return one point's row: keys of the grid, policy, figures with dotted names, and where they come from."""
@@ -18,8 +20,7 @@ def row(values: Mapping[str, Any], digest: str, summary: Mapping[str, Any]) -> d
         "policy": summary["policy"],
         **{name: value for phase in ("decode", "prefill") for name, value in _figures(phase, summary[phase])},
         "warnings": "; ".join(summary["warnings"]),
-        "synthetic": summary["trace"]["synthetic"],
-        "micro_model": summary["trace"].get("micro_model", False),
+        **flags(summary["trace"]),
         "trace_sha256": summary["trace"]["sha256"],
         "slicesim_version": summary["slicesim_version"],
         "point": digest,

@@ -21,6 +21,7 @@ MICRO = {**REAL, "micro_model": True}
         (REAL, "trace", "trace"),
         ({**REAL, "micro_model": False}, "trace", "trace"),
         ({**REAL, "synthetic": True}, "synthetic trace", "SYNTHETIC trace"),
+        ({**REAL, "imputed_logits": True}, "imputed logits trace", "IMPUTED LOGITS trace"),
         (MICRO, "micro model trace", "MICRO MODEL trace"),
         # A twin fitted to a micro model's trace is synthetic above all.
         ({**MICRO, "synthetic": True}, "synthetic trace", "SYNTHETIC trace"),

@@ -42,10 +42,15 @@ def complete(trace: Trace, profile_path: Path, seed: int = 0) -> tuple[TraceHead
 
 
 def _check_fits(trace: Trace, profile: Profile, path: Path) -> None:
-    for key in ("layers", "experts", "top_k"):
-        has, needs = getattr(trace.header, key), getattr(profile, key)
-        if has != needs:
-            raise UserError(f"{path}: {key} is {needs}, but {trace.name} has {has}: choose the profile of its model")
+    has, needs = (
+        f"{_layers(part.layers)}, {part.experts} experts, top-{part.top_k}" for part in (trace.header, profile)
+    )
+    if trace.header.layers != profile.layers or has != needs:
+        raise UserError(f"{path}: is of {needs}, but {trace.name} has {has}: choose the profile of its model")
+
+
+def _layers(numbers: list[int]) -> str:
+    return f"{len(numbers)} layers ({numbers[0]} to {numbers[-1]})"
 
 
 def _complete_blocks(trace: Trace, twin: Twin, seed: int) -> Iterator[TraceBlock]:
