@@ -43,7 +43,12 @@ def test_tables_say_micro_model():
 def test_timeline_says_micro_model(tmp_path):
     write_timeline([], MICRO, tmp_path / "t.json")
     content = json.loads((tmp_path / "t.json").read_text())
-    assert content["otherData"] == {"trace": "t.parquet", "synthetic": False, "micro_model": True}
+    assert content["otherData"] == {
+        "trace": "t.parquet",
+        "synthetic": False,
+        "micro_model": True,
+        "imputed_logits": False,
+    }
     assert content["traceEvents"][0]["args"]["name"] == "slicesim (micro model trace)"
 
 
@@ -67,7 +72,13 @@ def test_sweeps_say_what_their_traces_are():
         )  # fmt: skip
 
         def __init__(self, synthetic, micro_model):
-            rows = {"policy": "a", **self.figures, "synthetic": synthetic, "micro_model": micro_model}
+            rows = {
+                "policy": "a",
+                **self.figures,
+                "synthetic": synthetic,
+                "micro_model": micro_model,
+                "imputed_logits": False,
+            }
             self.frame = pd.DataFrame(rows, index=range(len(synthetic)))
 
     assert sweep_table(Outcome([False], [False])).caption is None
