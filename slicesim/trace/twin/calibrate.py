@@ -56,7 +56,7 @@ class Texture(NamedTuple):
         return cls(whole, autocovariance(centred, lengths)[0], pairs, factors.var(axis=0))
 
 
-def enough(lengths: Sequence[int]) -> list[int]:
+def repeat_requests(lengths: Sequence[int]) -> list[int]:
     """Return the requests as often as makes 12,000 tokens."""
     return list(lengths) * max(1, -(-_LEAST_TOKENS // sum(lengths)))
 
@@ -71,13 +71,13 @@ def calibrate(
     progress: Callable[[], None],
 ) -> Twin:
     """Return the twin after ROUNDS rounds."""
-    lengths = enough(lengths)
+    lengths = repeat_requests(lengths)
     bend = np.zeros(len(LAGS))
     chance_reuse = float((wanted.popularity**2).sum(axis=1).mean() / top_k)
     for number in range(ROUNDS):
         twin = _settle(twin, texture, bend, lengths, seed, attract=number % 2 == 0)
         rng = np.random.default_rng((seed, number))
-        chosen = [most(latents, top_k) for latents in twin.draw_latents(lengths, rng)]
+        chosen = [top(latents, top_k) for latents in twin.draw_latents(lengths, rng)]
         got, popularity = reuse(np.concatenate(chosen), lengths, twin.experts)
         gap = np.nan_to_num(wanted.reuse - got)
         level = gap[_LEVEL].mean(axis=0)
@@ -98,7 +98,7 @@ def calibrate(
     return _settle(twin, texture, bend, lengths, seed, attract=True)
 
 
-def most(latents: Single, top_k: int) -> NDArray[np.int32]:
+def top(latents: Single, top_k: int) -> NDArray[np.int32]:
     """Return the experts with the largest latents, in no order, [tokens, layers, top_k]."""
     return np.argpartition(-latents, top_k - 1, axis=2)[:, :, :top_k].astype(np.int32)
 

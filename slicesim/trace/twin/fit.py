@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from slicesim.trace.twin.calibrate import Texture, Wanted, calibrate, enough, most
+from slicesim.trace.twin.calibrate import Texture, Wanted, calibrate, repeat_requests, top
 from slicesim.trace.twin.factors import fit_factors
 from slicesim.trace.twin.fill import Filling, fill_layers
 from slicesim.trace.twin.kinds import find_kinds
@@ -72,7 +72,7 @@ def fit_twin(
         twin = calibrated(twin, wanted)
     else:
         twin, wanted = _fit_filled(twin, wanted, filling, calibrated, recording, seed)
-    drawn = twin.draw_latents(enough(recording.lengths), np.random.default_rng(seed))
+    drawn = twin.draw_latents(repeat_requests(recording.lengths), np.random.default_rng(seed))
     sample = np.concatenate([latents[::_EVERY] for latents in drawn])
     return fit_scores(twin, sample, wanted.log_scores, wanted.mass if is_whole else None, top_k)
 
@@ -90,9 +90,9 @@ def _fit_filled(
     def attempt(skew: float) -> tuple[Twin, Wanted, float]:
         filled, aims = fill_layers(twin, wanted, replace(filling, skew=skew), np.random.default_rng(seed))
         filled = calibrated(filled, aims)
-        lengths = enough(recording.lengths)
+        lengths = repeat_requests(recording.lengths)
         latents = filled.draw_latents(lengths, np.random.default_rng(seed))
-        ids = np.concatenate([most(part, recording.header.top_k) for part in latents])
+        ids = np.concatenate([top(part, recording.header.top_k) for part in latents])
         return filled, aims, segment_routing(ids, lengths, filled.experts)
 
     low = attempt(1.0)

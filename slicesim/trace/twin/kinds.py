@@ -80,21 +80,26 @@ def walk(chances, share, pull, context, uniform, weight, out):
                 points += pull[kind, factor] * context[token, factor]
             weight[kind] = points
             highest = max(highest, points)
-        total = 0.0
+        others = 0.0
         for kind in range(kinds):
             chance = share[kind] if last < 0 else chances[last, kind]
             weight[kind] = 0.0 if kind == last else chance * np.exp(weight[kind] - highest)
-            total += weight[kind]
-        if last >= 0:
-            again = min(chances[last, last], 0.95)
-            if total == 0.0:
-                total, again = 1.0, 1.0
-            weight[last] = total * again / (1 - again) if again < 1 else 1.0
-            total = total + weight[last] if again < 1 else 1.0
-        mark, passed, chosen = uniform[token] * total, 0.0, kinds - 1
-        for kind in range(kinds):
-            passed += weight[kind]
-            if passed >= mark:
-                chosen = kind
+            others += weight[kind]
+        again = 0.0 if last < 0 else chances[last, last] if others > 0 else 1.0
+        if uniform[token] >= again:
+            left = (uniform[token] - again) / (1 - again) * others
+            last = _draw(weight, left)
+        out[token] = last
+
+
+@jit
+def _draw(weight, left):
+    """Return where the running sum of the weights passes ``left``; the last one that weighs anything, at the end."""
+    chosen = 0
+    for kind in range(len(weight)):
+        if weight[kind] > 0:
+            chosen = kind
+            left -= weight[kind]
+            if left < 0:
                 break
-        out[token] = last = chosen
+    return chosen
