@@ -74,6 +74,8 @@ def calibrate(
     lengths = repeat_requests(lengths)
     bend = np.zeros(len(LAGS))
     chance_reuse = float((wanted.popularity**2).sum(axis=1).mean() / top_k)
+    seen = ~np.isnan(wanted.reuse).any(axis=1)  # lags that some request is long enough for
+    beyond_chance = np.where(seen, np.nan_to_num(wanted.reuse).mean(axis=1) - chance_reuse + 0.02, 1.0)
     for number in range(ROUNDS):
         twin = _settle(twin, texture, bend, lengths, seed, attract=number % 2 == 0)
         rng = np.random.default_rng((seed, number))
@@ -86,8 +88,8 @@ def calibrate(
         carry = twin.carry + np.clip(3 * pace * (gap[0] - 1.1 * level), -0.1, 0.1)
         by_lag = gap.mean(axis=1)
         by_lag[0] = by_lag[1]
-        shape = (by_lag - by_lag[_LEVEL].mean()) / (np.nanmean(wanted.reuse, axis=1) - chance_reuse + 0.02)
-        bend = np.clip(bend + 0.6 * pace * np.interp(np.log(LAGS), np.log(LAGS_TOKENS), np.nan_to_num(shape)), -1, 1)
+        shape = np.where(seen, (by_lag - by_lag[_LEVEL].mean()) / beyond_chance, 0.0)
+        bend = np.clip(bend + 0.6 * pace * np.interp(np.log(LAGS), np.log(LAGS_TOKENS), shape), -1, 1)
         ratio = np.log((wanted.popularity + 0.003) / (popularity + 0.003)).reshape(-1)
         twin = twin._replace(
             noise_factor=np.clip(noise, _LEAST_NOISE_FACTOR, _MOST_NOISE_FACTOR),

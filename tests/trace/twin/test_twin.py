@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import yaml
@@ -181,6 +183,14 @@ def test_traces_that_cannot_be_fitted(tmp_path, profile):
         fit_profile([plain], "p", fill_layers=True)
     with pytest.raises(UserError, match="already holds logits"):
         complete(small_trace(20, 2, logits=True), profile)
+
+
+def test_requests_shorter_than_most_lags_can_be_fitted():
+    recording = read_recording([small_trace(20, 20)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        twin = fit_twin(recording)
+    assert all(np.isfinite(part).all() for part in twin)
 
 
 def test_full_logits_are_fitted_as_they_are():
