@@ -153,7 +153,8 @@ def draw(frame: pd.DataFrame, subject: Subject, note: str, path: Path) -> None:
         own = frame[frame["perplexity_change_at_once"].notna()]
         for key, label in (("perplexity_change", "token by token"), ("perplexity_change_at_once", "as one batch")):
             axes[2, 2].plot(own["x"], 100 * own[key].astype(float), marker="o", markersize=4, label=label)
-        axes[2, 2].set_xlabel("lambda of Cache-Prior with J = 0, bit slices, 2.4 GB: two ways to score")
+        axes[2, 2].set_xlabel("lambda (Cache-Prior, J = 0, bit slices, 4/2 bits, 2.4 GB)")
+        axes[2, 2].set_yscale("symlog", linthresh=1)
         axes[2, 2].legend(frameon=False)
         for axis in axes[:, 0]:
             axis.set_ylabel("change of perplexity (%)")
