@@ -10,6 +10,16 @@ import typer
 from slicesim.cli.app import FILE, JsonOption, SetOption, app
 from slicesim.cli.console import check_target, heed_interrupt, policy_names, print_json, print_table, progress_bar, warn
 
+DtypeOption = Annotated[str, typer.Option(help="auto (as stored), float32, bfloat16 or float16.")]
+DeviceMapOption = Annotated[str | None, typer.Option(help="Where layers go (auto, cpu, ...); needs accelerate.")]
+OffloadOption = Annotated[
+    Path | None, typer.Option(help="Folder for layers that memory does not hold.", readable=False)
+]
+MemoryOption = Annotated[
+    float | None, typer.Option(min=0, metavar="GB", help="Main memory for weights; the rest is off-loaded.")
+]
+ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Threads of torch.")]
+
 
 @app.command()
 def quality(
@@ -42,15 +52,11 @@ def quality(
     whole_batch: Annotated[
         bool, typer.Option("--whole-batch", help="Score each text as one batch too (which hides damage).")
     ] = False,
-    dtype: Annotated[str, typer.Option(help="auto (as stored), float32, bfloat16 or float16.")] = "auto",
-    device_map: Annotated[str | None, typer.Option(help="Where layers go (auto, cpu, ...); needs accelerate.")] = None,
-    offload_folder: Annotated[
-        Path | None, typer.Option(help="Folder for layers that memory does not hold.", readable=False)
-    ] = None,
-    max_memory: Annotated[
-        float | None, typer.Option(min=0, metavar="GB", help="Main memory for weights; the rest is off-loaded.")
-    ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch.")] = None,
+    dtype: DtypeOption = "auto",
+    device_map: DeviceMapOption = None,
+    offload_folder: OffloadOption = None,
+    max_memory: MemoryOption = None,
+    threads: ThreadsOption = None,
     out: Annotated[
         Path | None, typer.Option(help="Result folder [default: results/NAME-quality of the model].", readable=False)
     ] = None,
@@ -98,15 +104,11 @@ def capture_command(
     max_new_tokens: Annotated[int, typer.Option(min=0, help="Decode tokens of each request, at most.")] = 128,
     max_prompt_tokens: Annotated[int | None, typer.Option(min=1, help="Cut longer prompts to so many tokens.")] = None,
     prefill_chunk: Annotated[int, typer.Option(min=1, help="Prompt tokens in one forward pass.")] = 512,
-    dtype: Annotated[str, typer.Option(help="auto (as stored), float32, bfloat16 or float16.")] = "auto",
-    device_map: Annotated[str | None, typer.Option(help="Where layers go (auto, cpu, ...); needs accelerate.")] = None,
-    offload_folder: Annotated[
-        Path | None, typer.Option(help="Folder for layers that memory does not hold.", readable=False)
-    ] = None,
-    max_memory: Annotated[
-        float | None, typer.Option(min=0, metavar="GB", help="Main memory for weights; the rest is off-loaded.")
-    ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch.")] = None,
+    dtype: DtypeOption = "auto",
+    device_map: DeviceMapOption = None,
+    offload_folder: OffloadOption = None,
+    max_memory: MemoryOption = None,
+    threads: ThreadsOption = None,
     licence: Annotated[str | None, typer.Option(help="Licence of the trace [default: the model's].")] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Throw away what an unfinished capture left.")] = False,
 ) -> None:
