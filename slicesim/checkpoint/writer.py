@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BufferedWriter
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from slicesim.checkpoint.dtypes import BITS
 from slicesim.checkpoint.files import LENGTH_BYTES, METADATA, MOST_HEADER_BYTES
 from slicesim.errors import UserError
+from slicesim.whole_file import whole_file
 
 #: Data begins at a multiple of this: the unit in which flash is read.
 PAGE = 4096
@@ -57,20 +57,10 @@ def writing(path: Path, plans: Sequence[Plan], metadata: Mapping[str, str]) -> I
     Raises UserError where it cannot be written.
     """
     header, starts = _layout(path, plans, metadata)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(len(header).to_bytes(LENGTH_BYTES, "little") + header)
-            file.truncate(LENGTH_BYTES + len(header) + sum(plan.bytes for plan in plans))
-            yield Writer(file, starts)
-        os.replace(partial, path)
-    except OSError as error:
-        if error.filename not in (None, str(partial)):
-            raise  # another file, which names itself
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as partial, partial.open("wb") as file:
+        file.write(len(header).to_bytes(LENGTH_BYTES, "little") + header)
+        file.truncate(LENGTH_BYTES + len(header) + sum(plan.bytes for plan in plans))
+        yield Writer(file, starts)
 
 
 def _layout(path: Path, plans: Sequence[Plan], metadata: Mapping[str, str]) -> tuple[bytes, dict[str, int]]:

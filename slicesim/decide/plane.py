@@ -26,6 +26,7 @@ from slicesim.policies import LSB, MSB, Policy, Prefetch, SliceState
 from slicesim.policies.eviction import Eviction
 from slicesim.policies.prefetch import GUESS
 from slicesim.policies.slices import FloatArray
+from slicesim.trace.gate import gate_scores
 from slicesim.trace.table import Trace
 
 
@@ -151,17 +152,6 @@ def _prefetch(strategy: Prefetch, layers: int, experts: int, top_k: int) -> Look
     before["expert"] = -1
     own = rule(strategy, "guess") if strategy.layers_ahead else None
     return LookAhead(own, before, np.zeros(2 * experts, dtype=GUESS), strategy.layers_ahead, strategy.budget_bytes)
-
-
-def gate_scores(logits: NDArray[np.float32], stock: NDArray[np.int32], renormalised: bool) -> FloatArray:
-    """Return every expert's original gate score, from the router's logits. logits: [..., experts]; stock: [..., top_k].
-
-    Over all experts, or scaled so that those of the stock experts sum to 1.
-    """
-    z = logits.astype(np.float64)
-    weights = np.exp(z - z.max(axis=-1, keepdims=True))
-    chosen = np.take_along_axis(weights, stock.astype(np.int64), axis=-1) if renormalised else weights
-    return np.asarray(weights / chosen.sum(axis=-1, keepdims=True))
 
 
 @contextmanager

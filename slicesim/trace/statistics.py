@@ -61,7 +61,7 @@ def stretches(trace: Trace) -> Iterator[Stretch]:
             for start in range(begin, end, _STRETCH_TOKENS):
                 part = block.part(start, min(start + _STRETCH_TOKENS, end))
                 here = int(part.request[0])
-                new_used, new_present = _used(part.ids, experts)
+                new_used, new_present = used_experts(part.ids, experts)
                 if here == request:
                     used = np.concatenate((used[-_TAIL:], new_used))
                     present = np.concatenate((present[-_TAIL:], new_present))
@@ -71,7 +71,8 @@ def stretches(trace: Trace) -> Iterator[Stretch]:
                 position += len(part)
 
 
-def _used(ids: NDArray[np.int32], experts: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def used_experts(ids: NDArray[np.int32], experts: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which experts are used [tokens, layers, experts], and which layers are there [tokens, layers]."""
     present = ~(ids == ABSENT).all(axis=2)
     used = np.zeros((*ids.shape[:2], experts + 1), np.bool_)  # the last one takes the ids of absent rows
     np.put_along_axis(used, np.where(ids == ABSENT, experts, ids), True, axis=2)

@@ -8,7 +8,6 @@ The header lies as JSON under the key ``slicesim`` of the file's metadata.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +23,7 @@ from pydantic import ValidationError
 
 from slicesim.errors import UserError
 from slicesim.trace.table import ABSENT, TraceBlock, TraceHeader, count_in_order
+from slicesim.whole_file import whole_file
 
 METADATA_KEY = b"slicesim"
 PHASES = ("prefill", "decode")
@@ -151,18 +151,10 @@ class ParquetTrace:
 def write_trace(path: Path, header: TraceHeader, blocks: Iterable[TraceBlock]) -> None:
     """Write a trace; the file appears under its name only when it is whole."""
     schema = _schema(header).with_metadata({METADATA_KEY: header.model_dump_json().encode()})
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with pq.ParquetWriter(partial, schema, **_encoding(schema)) as writer:
-            for block in blocks:
-                for start in range(0, len(block), TOKENS_PER_ROW_GROUP):
-                    writer.write_table(_table(schema, header, block.part(start, start + TOKENS_PER_ROW_GROUP)))
-        os.replace(partial, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as partial, pq.ParquetWriter(partial, schema, **_encoding(schema)) as writer:
+        for block in blocks:
+            for start in range(0, len(block), TOKENS_PER_ROW_GROUP):
+                writer.write_table(_table(schema, header, block.part(start, start + TOKENS_PER_ROW_GROUP)))
 
 
 def _encoding(schema: Any) -> dict[str, Any]:

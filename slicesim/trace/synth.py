@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicesim.errors import UserError
+from slicesim.trace.gate import gate_scores
 from slicesim.trace.table import DECODE, PREFILL, MemoryTrace, TraceBlock, TraceHeader
 from slicesim.trace.twin.profile import Profile, read_profile
 from slicesim.version import __version__
@@ -58,11 +59,9 @@ def synthesise(
 
 def route(logits: NDArray[np.float32], profile: Profile) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """Return the stock top-k (equal logits: the lower id first) and its gate scores, [tokens, layers, top_k]."""
-    ids = np.argsort(-logits, axis=-1, kind="stable")[..., : profile.top_k]
-    weights = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-    chosen = np.take_along_axis(weights, ids, axis=-1)
-    whole = chosen if profile.score_kind == "renormalised" else weights
-    return ids.astype(np.int32), chosen / whole.sum(axis=-1, keepdims=True)
+    ids = np.argsort(-logits, axis=-1, kind="stable")[..., : profile.top_k].astype(np.int32)
+    scores = gate_scores(logits, ids, profile.score_kind == "renormalised")
+    return ids, np.take_along_axis(scores, ids, axis=-1)
 
 
 def header_of(profile: Profile, command: str) -> TraceHeader:

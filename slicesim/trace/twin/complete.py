@@ -92,11 +92,11 @@ def _draw(twin: Twin, x: Single, known: Bools, limits: Single, rng: np.random.Ge
     weighted = loadings / noise[:, None]
     spread = np.linalg.inv(np.diag(1 / variance) + (loadings.T @ weighted).astype(np.float64))
     root = np.linalg.cholesky(spread)
-    predicted = np.broadcast_to(mean + loadings @ twin.centre.astype(np.float32), x.shape).astype(np.float32)
+    about = mean + loadings @ twin.centre.astype(np.float32)
+    predicted = np.tile(about, (len(x), 1))
     for _ in range(_ROUNDS):
         uniform = rng.random(x.shape, dtype=np.float32)
-        draw_unknown(x, known, limits, np.ascontiguousarray(predicted), np.sqrt(noise), uniform)
-        about = mean + loadings @ twin.centre.astype(np.float32)
+        draw_unknown(x, known, limits, predicted, np.sqrt(noise), uniform)
         factors = (x - about) @ weighted @ spread + rng.standard_normal((len(x), len(spread))) @ root.T
         predicted = (about + factors.astype(np.float32) @ loadings.T).astype(np.float32)
     return x

@@ -23,6 +23,7 @@ from slicesim.trace.twin.model import Twin
 from slicesim.trace.twin.recording import Array, Recording
 from slicesim.trace.twin.scores import LEVELS
 from slicesim.version import __version__
+from slicesim.whole_file import whole_file
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -175,9 +176,8 @@ def write_profile(path: Path, profile: Profile, notes: Sequence[str] = ()) -> No
     """Write a profile, whole or not at all; notes become comments at its head."""
     text = "".join(f"# {note}\n" for note in notes)
     text += yaml.dump(profile.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_LINE)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    partial.replace(path)
+    with whole_file(path) as partial:
+        partial.write_text(text)
 
 
 def read_profile(path: Path) -> tuple[Profile, Twin]:

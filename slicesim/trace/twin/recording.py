@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicesim.errors import UserError
-from slicesim.trace.statistics import SegmentRouting, Stretch
-from slicesim.trace.table import ABSENT, Trace, TraceHeader, require_faultless
+from slicesim.trace.statistics import SegmentRouting, Stretch, used_experts
+from slicesim.trace.table import ABSENT, Trace, TraceHeader, count_in_order, require_faultless
 
 #: Whole requests are taken until there are as many tokens; more would only cost time.
 MOST_TOKENS = 20_000
@@ -62,11 +62,12 @@ def read_recording(traces: Sequence[Trace]) -> Recording:
     Tokens that lack a layer are left out. Of large traces, requests are taken evenly up to 20,000 tokens.
     """
     first = traces[0].header
-    ids, scores, logits, lengths = [], [], [], []
+    ids, scores, logits = [], [], []
+    lengths: list[int] = []
     for trace in traces:
         _check_alike(traces[0], trace)
         keep = _evenly(trace.request_lengths(), MOST_TOKENS // len(traces))
-        last = None
+        requests = []
         for block in trace.blocks():
             require_faultless(trace.header, block, trace.name)
             whole = (block.ids != ABSENT).all(axis=(1, 2)) & np.isin(block.request, keep)
@@ -74,11 +75,8 @@ def read_recording(traces: Sequence[Trace]) -> Recording:
             scores.append(block.scores[whole])
             if block.logits is not None:
                 logits.append(block.logits[whole])
-            for request in block.request[whole]:
-                if request != last:
-                    lengths.append(0)
-                    last = request
-                lengths[-1] += 1
+            requests.append(block.request[whole])
+        lengths += count_in_order(np.concatenate(requests)).values()
     if sum(lengths) < FEWEST_TOKENS:
         raise UserError(f"{traces[0].name}: {sum(lengths)} whole tokens are too few to fit (at least {FEWEST_TOKENS})")
     all_ids, all_scores = np.concatenate(ids), np.concatenate(scores)
@@ -109,7 +107,7 @@ def known_latents(header: TraceHeader, ids: NDArray[np.int32], scores: Array) ->
     Scores that are only relative (renormalised, or logits) are moved so that the last of the top-k stands where it
     stands on average among as many normal values.
     """
-    values = scores if header.score_kind == "logits" else np.log(np.maximum(scores, _LEAST_SCORE))
+    values = scores if header.score_kind == "logits" else log_of(scores)
     if header.score_kind != "softmax":
         threshold = NormalDist(-np.log(header.experts), 1).inv_cdf(1 - header.top_k / (header.experts + 1))
         values = values - values.min(axis=2, keepdims=True) + threshold
@@ -120,11 +118,15 @@ def known_latents(header: TraceHeader, ids: NDArray[np.int32], scores: Array) ->
     return latents, known
 
 
+def log_of(scores: Array) -> Array:
+    """Return the logarithm of recorded scores, held where they say nothing."""
+    return np.asarray(np.log(np.maximum(scores, _LEAST_SCORE)))
+
+
 def reuse(ids: NDArray[np.int32], lengths: Sequence[int], experts: int) -> tuple[Array, Array]:
     """Return P(an expert of token t is used at t + lag) [lags, layers], NaN where no request is as long, and how often
     each expert is used [layers, experts]."""
-    used = np.zeros((*ids.shape[:2], experts), np.bool_)
-    np.put_along_axis(used, ids, True, axis=2)
+    used, _ = used_experts(ids, experts)
     request = np.repeat(np.arange(len(lengths)), lengths)
     rates = np.full((len(LAGS_TOKENS), ids.shape[1]), np.nan)
     for row, lag in enumerate(LAGS_TOKENS):
@@ -137,14 +139,12 @@ def reuse(ids: NDArray[np.int32], lengths: Sequence[int], experts: int) -> tuple
 
 def segment_routing(ids: NDArray[np.int32], lengths: Sequence[int], experts: int) -> float:
     """Return SRP(16), the mean over layers (``statistics.SegmentRouting``)."""
-    used = np.zeros((*ids.shape[:2], experts), np.bool_)
-    np.put_along_axis(used, ids, True, axis=2)
+    used, present = used_experts(ids, experts)
     routing, start = SegmentRouting(ids.shape[1]), 0
     for length in lengths:
         part = slice(start, start + length)
-        present = np.ones((length, ids.shape[1]), np.bool_)
         nothing = np.empty((length, 0))
-        routing.add(Stretch(nothing, ids[part], nothing, used[part], present, 0))  # type: ignore[arg-type]
+        routing.add(Stretch(nothing, ids[part], nothing, used[part], present[part], 0))  # type: ignore[arg-type]
         start += length
     return float(np.nanmean(routing.by_layer()))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from slicesim.trace.twin.model import Twin
-from slicesim.trace.twin.recording import Array, Single
+from slicesim.trace.twin.recording import Array, Single, log_of
 
 #: Quantiles of the chosen experts' scores at which the pieces meet.
 LEVELS = np.array([0.02, 0.1, 0.25, 0.5, 0.7, 0.85, 0.94, 0.98, 0.998])
@@ -50,7 +50,7 @@ def log_scores(logits: Array | Single, top_k: int, *, whole: bool) -> Array:
 
 def score_quantiles(scores: Array) -> Array:
     """Return quantiles of recorded log scores [layers, levels]; scores: [tokens, layers, top_k]."""
-    return _quantiles(np.log(np.maximum(scores, 1e-5)))
+    return _quantiles(log_of(scores))
 
 
 def _quantiles(values: Array | Single) -> Array:
