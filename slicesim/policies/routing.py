@@ -67,6 +67,15 @@ class Stock(Routing):
             chosen[slot.expert] = True
 
 
+@register_jitable  # type: ignore[untyped-decorator]
+def keep_best(slots: Any, top_j: int, chosen: Any) -> int:
+    """Mark the ``top_j`` best originals, at most all; return how many."""
+    forced = min(top_j, len(slots))
+    for place in range(forced):
+        chosen[slots[place].expert] = True
+    return forced
+
+
 class CachePrior(Routing):
     """Cache-Prior (arXiv 2412.00099): resident experts get a bonus in the ranking, gate weights stay the original.
 
@@ -95,9 +104,7 @@ class CachePrior(Routing):
         chosen: BoolArray,
     ) -> None:
         """Take the best by biased logit; equal ones by stock order, then by id."""
-        forced = min(self.top_j, len(slots))
-        for place in range(forced):
-            chosen[slots[place].expert] = True
+        forced = keep_best(slots, self.top_j, chosen)
         bonus = strength * spread
         for _ in range(forced, len(slots)):
             best, best_value = -1, 0.0
@@ -143,9 +150,7 @@ class MaxRank(Routing):
         chosen: BoolArray,
     ) -> None:
         """Take the best resident while fewer than ``max_rank`` experts are above it, else the best of all."""
-        forced = min(self.top_j, len(slots))
-        for place in range(forced):
-            chosen[slots[place].expert] = True
+        forced = keep_best(slots, self.top_j, chosen)
         for _ in range(forced, len(slots)):
             best = best_left(logits, slices, base, slots, chosen, True)
             above = 0
@@ -178,9 +183,7 @@ class Cumsum(Routing):
         chosen: BoolArray,
     ) -> None:
         """Take the best resident while the experts above it hold less than ``mass``, else the best of all."""
-        forced = min(self.top_j, len(slots))
-        for place in range(forced):
-            chosen[slots[place].expert] = True
+        forced = keep_best(slots, self.top_j, chosen)
         highest = np.float64(logits[0])
         for logit in logits:
             highest = max(highest, np.float64(logit))
