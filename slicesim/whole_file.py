@@ -14,9 +14,10 @@ from slicesim.errors import UserError
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield the place to write to, beside ``path``; it takes that name when the block ends well, else it is removed.
 
+    Its name is always the same: what a killed run left behind is written over by the next one.
     Raises UserError where it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
