@@ -106,17 +106,22 @@ def slice_sizes(scenario: Scenario, trace: Trace, model: ModelGeometry, policy: 
     return SliceSizes(msb_bytes, np.full(layers, lsb_size, dtype=np.int64), msb_bits, lsb_bits)
 
 
-def check_capacity(scenario: Scenario, trace: Trace, model: ModelGeometry, sizes: SliceSizes) -> None:
-    """Refuse a cache below one batch, and what does not fit DRAM or flash."""
+def check_capacity(
+    scenario: Scenario, trace: Trace, model: ModelGeometry, sizes: SliceSizes, policy: Policy
+) -> None:
+    """Refuse a cache below one batch, and what does not fit DRAM; a policy that keeps all is not asked."""
+    if policy.eviction.keeps_all:
+        return
     settings = scenario.settings
     capacity = capacity_bytes(scenario)
-    caches = len(trace.header.layers) if settings.cache.scope == "layer" else 1
+    per_layer = settings.cache.scope == "layer" or policy.eviction.partitioned
+    caches = len(trace.header.layers) if per_layer else 1
     batch = trace.header.top_k * int((sizes.msb_bytes + sizes.lsb_bytes).max())
     if capacity // caches < batch:
-        per_layer = f" in {caches} equal shares" if caches > 1 else ""
+        shares = f" in {caches} equal shares" if caches > 1 else ""
         raise scenario.error(
             "cache", "capacity_gb",
-            message=f"{settings.cache.capacity_gb:g} GB{per_layer} holds less than one batch of {trace.header.top_k} "
+            message=f"{settings.cache.capacity_gb:g} GB{shares} holds less than one batch of {trace.header.top_k} "
             f"experts ({_gb(batch)} GB); give at least {_gb(caches * batch)}",
         )  # fmt: skip
     context = max(trace.request_lengths().values(), default=0)
@@ -135,8 +140,12 @@ def check_capacity(scenario: Scenario, trace: Trace, model: ModelGeometry, sizes
             f"({_gb(resident)} GB) exceed the device's DRAM ({_gb(available)} GB); "
             f"give at most {_gb(available - resident, ROUND_FLOOR)}",
         )  # fmt: skip
+
+
+def check_flash(scenario: Scenario, model: ModelGeometry, sizes: SliceSizes) -> None:
+    """Refuse a flash that does not hold all experts."""
     stored = len(model.moe_layers) * model.experts * int((sizes.msb_bytes + sizes.lsb_bytes).max())
-    if stored > settings.device.flash.capacity_gb.value * 1e9:
+    if stored > scenario.settings.device.flash.capacity_gb.value * 1e9:
         raise scenario.error(
             "device", "flash", "capacity_gb", message=f"the model's experts need {_gb(stored)} GB of flash"
         )
@@ -154,12 +163,19 @@ def other_model_warning(trace: Trace, model: ModelGeometry) -> tuple[str, ...]:
     return (f"{trace.name} was recorded on {trace.header.model}, the model is {model.name}",)
 
 
+def all_resident_warning(policy: Policy) -> tuple[str, ...]:
+    """Say when the cache is not the one that the scenario gives."""
+    if not policy.eviction.keeps_all:
+        return ()
+    return (f"{policy.label}: everything is resident; it ignores cache.capacity_gb and the size of DRAM",)
+
+
 def cliff_warning(request: Request) -> tuple[str, ...]:
     """A global LRU that holds fewer than (layers - 1) x K + 1 experts hits nothing in decode (semantics, section 4)."""
     layers, top_k = len(request.trace.header.layers), request.trace.header.top_k
     fits = request.capacity_bytes // int(request.sizes.msb_bytes.min())
     name = request.policy.eviction.name
-    if name not in ("lru", "dbsc") or request.scope_layers or fits >= layers * top_k:
+    if name not in ("lru", "dbsc") or request.per_layer or fits >= layers * top_k:
         return ()
     cliff = cliff_bytes(request)
     effect = "hits little" if cliff is None or request.capacity_bytes >= cliff else "hits exactly nothing in decode"

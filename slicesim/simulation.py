@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 from slicesim.account import Decided, account
 from slicesim.ahead import ahead
 from slicesim.checks import (
+    all_resident_warning,
     capacity_bytes,
     check_capacity,
     check_device,
+    check_flash,
     check_scores,
     check_trace_fits,
     cliff_warning,
@@ -196,9 +198,14 @@ class Simulation(Replay):
         policy = build_policy(scenario, has_logits=trace.header.has_logits)
         check_scores(scenario, trace, policy)
         sizes = slice_sizes(scenario, trace, model, policy)
-        check_capacity(scenario, trace, model, sizes)
+        check_capacity(scenario, trace, model, sizes, policy)
+        check_flash(scenario, model, sizes)
         simulation = cls(scenario, trace, model, policy, sizes, Hardware.of(settings.device), ())
-        warnings = (*other_model_warning(trace, model), *cliff_warning(simulation.request()))
+        warnings = (
+            *other_model_warning(trace, model),
+            *cliff_warning(simulation.request()),
+            *all_resident_warning(policy),
+        )
         return replace(simulation, warnings=warnings)
 
     @property

@@ -20,7 +20,7 @@ def cliff_bytes(request: Request) -> int | None:
     policy, msb = request.policy, request.sizes.msb_bytes
     by_recency = type(policy.eviction) in (Lru, Dbsc) and type(policy.warmup) in (LastLayer, NoWarmup, Empty)
     as_recorded = type(policy.routing) is Stock and type(policy.constraint) is NoConstraint
-    if not by_recency or not as_recorded or request.scope_layers:
+    if not by_recency or not as_recorded or request.per_layer:
         return None
     top_k = request.trace.header.top_k
     return int(top_k * msb.sum() - (top_k - 1) * msb.max())

@@ -54,7 +54,7 @@ class Curve(Protocol):
 def least_bytes(request: Request) -> int:
     """Return the smallest cache that is simulated: it holds one batch."""
     batch = request.trace.header.top_k * int((request.sizes.msb_bytes + request.sizes.lsb_bytes).max())
-    return batch * (len(request.sizes.msb_bytes) if request.scope_layers else 1)
+    return batch * (len(request.sizes.msb_bytes) if request.per_layer else 1)
 
 
 def all_bytes(request: Request) -> int:

@@ -58,7 +58,7 @@ def why_not_one_pass(request: Request) -> str | None:
         strategy = getattr(request.policy, part)
         if type(strategy) not in kinds:
             return f"{part} is {strategy.name or type(strategy).__name__}"
-    if request.scope_layers:
+    if request.per_layer:
         return "there is one cache per layer"
     return WARM_PROMPT if not _has_one_size(request) and _prompt_meets_filled_cache(request) else None
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from slicesim.compiled import inlined, jit
+from slicesim.compiled import inlined, jit, overload
 from slicesim.errors import UserError
 from slicesim.policies.base import Keys
 from slicesim.policies.eviction import Eviction
-from slicesim.policies.slices import MSB, IntArray, SliceState
+from slicesim.policies.slices import MSB, TOKEN, IntArray, SliceState
 from slicesim.policies.warmup import Warmup
 
 Score = Callable[[IntArray], Keys]
@@ -45,14 +45,29 @@ def look_up(slices, entry, fetched, stamp):
     return record.size_bytes if fetched else 0
 
 
+def remember(self, entry, fetched, now, gate):
+    """Let the strategy note what it wants to know of a look-up."""
+
+
+@overload(remember)
+def _remember(self, entry, fetched, now, gate):
+    own = getattr(getattr(self, "instance_class", None), "compiled_remember", None)
+    if own is None:
+        return lambda self, entry, fetched, now, gate: None
+    return lambda self, entry, fetched, now, gate: own(self, entry, fetched, now, gate)
+
+
 @inlined
-def count(slices, entry, fetched, stamp, gate):
-    """Keep the statistics of a look-up, for strategies that ask for them."""
+def count(rule, slices, caches, clock, entry, fetched, stamp, gate):
+    """Keep the statistics of a look-up, for strategies that ask for them. rule: of the strategy, or None."""
     record = slices[entry]
+    record.last_token = clock[TOKEN]
+    record.floor = caches[record.group].floor
     record.inserted = stamp - 1 if fetched else record.inserted
     record.count_since_insert = 1 if fetched else record.count_since_insert + 1
     record.count += 1
     record.gate_mass += gate
+    remember(rule, record, fetched, stamp, gate)
 
 
 @inlined
@@ -89,14 +104,14 @@ def evict_in_order(slices, caches, entries):
 
 
 @jit
-def look_up_all(slices, caches, clock, entries, gates):
-    """Record look-ups in this order, inserting what is not resident."""
+def look_up_all(slices, caches, clock, entries, gates, rule=None):
+    """Record look-ups in this order, inserting what is not resident. rule: see ``count``."""
     for index in range(len(entries)):
         entry = entries[index]
         clock[0] += 1
         fetched = not slices[entry].resident
         caches[slices[entry].group].used_bytes += look_up(slices, entry, fetched, clock[0])
-        count(slices, entry, fetched, clock[0], gates[index])
+        count(rule, slices, caches, clock, entry, fetched, clock[0], gates[index])
 
 
 def make_room(state: SliceState, protected: IntArray, score: Score) -> None:

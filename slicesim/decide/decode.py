@@ -29,7 +29,7 @@ from slicesim.decide.demand import (
 from slicesim.decide.future import advance
 from slicesim.decide.ledger import active, allows, end_token
 from slicesim.decide.order import expect, looked_up, make_room, settle, stamped
-from slicesim.policies.slices import LSB, MSB
+from slicesim.policies.slices import LAYER, LSB, MSB, TOKEN
 
 
 class Tokens(NamedTuple):
@@ -111,7 +111,9 @@ def serve(
         if layer == layers:
             token, layer = token + 1, 0
         base = entries * layer
+        clock[LAYER] = layer
         if layer == 0:
+            clock[TOKEN] += 1
             out.strength[token] = book.strength
             out.step[token] = book.step
         _stock(slots, tokens.ids[token, layer], tokens.scores[token, layer], tokens.critical[token, layer])
@@ -143,11 +145,11 @@ def serve(
                 now += 1
                 added += look_up(slices, entry + 1, outcome & LSB_FETCHED != 0, now)
                 stamped(order, slices, cache, LSB, entry + 1, now)
-                looked_up(order, slices, entry + 1, outcome & LSB_FETCHED != 0, now, slot.gate)
+                looked_up(order, rule, slices, caches, clock, entry + 1, outcome & LSB_FETCHED != 0, now, slot.gate)
             now += 1
             added += look_up(slices, entry, outcome & MSB_FETCHED != 0, now)
             stamped(order, slices, cache, MSB, entry, now)
-            looked_up(order, slices, entry, outcome & MSB_FETCHED != 0, now, slot.gate)
+            looked_up(order, rule, slices, caches, clock, entry, outcome & MSB_FETCHED != 0, now, slot.gate)
         clock[0] = now
         caches[cache].used_bytes += added
         last = layer
@@ -163,7 +165,7 @@ def serve(
         for place in range(layer, last + 1):
             filled = slices[entries * place].group
             if caches[filled].used_bytes > caches[filled].capacity_bytes:
-                done = make_room(order, rule, slices, caches, clock[0], filled, begun)
+                done = make_room(order, rule, slices, caches, clock, filled)
         if prefetch is not None:
             for entry in out.prefetched[token, layer]:
                 if entry >= 0:

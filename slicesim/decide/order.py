@@ -1,7 +1,8 @@
-"""Who leaves first: three structures that give the same order, each as fast as its kind of strategy allows.
+"""Who leaves first: three structures that give the same order, each as fast as its kind of strategy allows; and lists.
 
 All are called from the compiled batch loop, with ``rule`` standing for the eviction strategy. Slices looked up with
-the batch in hand (stamped after ``begun``) are protected. ``Outside`` leaves the choice to Python.
+the batch in hand (stamped after it began) are protected. ``Lists`` are kept by strategies with an order that no key
+tells (``decide.lists``). ``Outside`` leaves the choice to Python.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from slicesim.compiled import inlined, jit, overload
+from slicesim.decide import lists
 from slicesim.decide.cache import count, drop, evict
 from slicesim.policies.eviction import Eviction
-from slicesim.policies.slices import LSB, MSB, IntArray, SliceState
+from slicesim.policies.linked import Lists
+from slicesim.policies.listed import Listed
+from slicesim.policies.slices import BEGUN, LAYER, LSB, MSB, REQUEST, STAMP, TOKEN, IntArray, SliceState, When
 
 #: Length of a log in slices of its cache: the longer, the more seldom it is tidied up.
 LOG_LENGTH = 4
@@ -69,12 +73,14 @@ class Outside(NamedTuple):
     nothing: int = 0
 
 
-Order = Queues | Layers | Scan | Outside
+Order = Queues | Layers | Scan | Lists | Outside
 
 
 def order_of(state: SliceState, eviction: Eviction) -> Order:
     """Choose the structure for a strategy that has a ``key``."""
     entries, caches = len(state.slices), len(state.caches)
+    if isinstance(eviction, Listed):
+        return Lists.empty(state, eviction.lists, eviction.numbers)
     if eviction.by_kind:
         records = state.slices.view(np.recarray)
         own = [eviction.key(records[kind], 0) for kind in (MSB, LSB)]
@@ -89,6 +95,18 @@ def order_of(state: SliceState, eviction: Eviction) -> Order:
     keys, ties, first = (np.zeros(size, dtype=np.int64) for size in (entries, entries, layers))
     number, stale = np.zeros(1), np.zeros(layers, dtype=np.bool_)
     return Layers(keys, ties, number, number.view(np.int64), first, stale, of_layer, layers // caches)
+
+
+def methods_of(order: Order, eviction: Eviction) -> tuple[str, ...]:
+    """Return what is compiled of a strategy for its structure."""
+    if isinstance(order, Lists):
+        return lists.METHODS
+    if isinstance(order, Queues):
+        return ()
+    remembers = ("remember",) if eviction.overrides("remember") else ()
+    if isinstance(order, Outside):
+        return remembers
+    return ("key", "tie", *(("layer_key",) if eviction.overrides("layer_key") else ()), *remembers)
 
 
 def rebuild_order(order: Order, rule: object, state: SliceState) -> None:
@@ -133,7 +151,7 @@ def stamped(order, slices, cache, kind, entry, stamp):
     """Heed that a slice of this kind and cache has just been stamped."""
 
 
-def looked_up(order, slices, entry, fetched, stamp, gate):
+def looked_up(order, rule, slices, caches, clock, entry, fetched, stamp, gate):
     """Keep the statistics of a look-up, where strategies may ask for them."""
 
 
@@ -141,8 +159,8 @@ def settle(order, rule, slices, now, entry):
     """Give a slice that has been stamped its new place, when room has been made."""
 
 
-def make_room(order, rule, slices, caches, now, cache, begun):
-    """Evict from one cache until its bytes fit, sparing slices stamped after ``begun``; False: left to Python."""
+def make_room(order, rule, slices, caches, clock, cache):
+    """Evict from one cache until its bytes fit, sparing slices stamped since the batch began; False: left to Python."""
 
 
 @jit
@@ -188,8 +206,8 @@ def _queues_rebuild(order, rule, slices, now, entries):
         stamped(order, slices, slices[entry].group, slices[entry].kind, entry, slices[entry].last_use)
 
 
-def _queues_make_room(order, rule, slices, caches, now, cache, begun):
-    capacity = caches[cache].capacity_bytes
+def _queues_make_room(order, rule, slices, caches, clock, cache):
+    begun, capacity = clock[BEGUN], caches[cache].capacity_bytes
     for number in range(order.queues * cache, order.queues * (cache + 1)):
         place, stop = order.ends[number, 0], order.ends[number, 1]
         while caches[cache].used_bytes > capacity and place < stop:
@@ -219,6 +237,27 @@ def _ask(rule, entry, now):
 def _leaves_before(order, a, b):
     """Whether an entry leaves before another one with a higher number."""
     return (order.keys[a] < order.keys[b]) | ((order.keys[a] == order.keys[b]) & (order.ties[a] <= order.ties[b]))
+
+
+def stays_after(self, order, slices, when, a, b):
+    """Whether the first slice of a later layer leaves after that of an earlier one, or neither is there."""
+
+
+@overload(stays_after)
+def _stays_after(self, order, slices, when, a, b):
+    key = getattr(self.instance_class, "compiled_layer_key", None)
+    if key is None:
+        return lambda self, order, slices, when, a, b: _leaves_before(order, a, b)
+
+    def by_layer(self, order, slices, when, a, b):
+        if order.ties[a] == OPEN or order.ties[b] == OPEN:
+            return order.ties[b] == OPEN
+        first, second = float(key(self, slices[a], when)), float(key(self, slices[b], when))
+        if first != first or second != second:
+            raise ValueError("NaN is no key")
+        return first < second or (first == second and _leaves_before(order, a, b))
+
+    return by_layer
 
 
 @inlined
@@ -264,21 +303,25 @@ def _layers_settle(order, rule, slices, now, entry):
     order.stale[slices[entry].layer] = True
 
 
-def _layers_make_room(order, rule, slices, caches, now, cache, begun):
-    layers = order.cache_layers
+def _layers_make_room(order, rule, slices, caches, clock, cache):
+    layers, begun = order.cache_layers, clock[BEGUN]
+    when = When(clock[STAMP], clock[LAYER], len(order.first), clock[TOKEN], clock[REQUEST])
     while caches[cache].used_bytes > caches[cache].capacity_bytes:
         victim = -1
         for layer in range(layers * cache, layers * (cache + 1)):
             if order.stale[layer]:
                 _find_first(order, layer)
             entry = order.first[layer]
-            if victim < 0 or not _leaves_before(order, victim, entry):
+            if victim < 0 or not stays_after(rule, order, slices, when, victim, entry):
                 victim = entry
         if order.ties[victim] == OPEN:
             break
+        key = order.keys[victim]
         _open(order, victim)
         if slices[victim].last_use > begun:  # settled with the rest of the batch
             continue
+        order.bits[0] = key if key >= 0 else key ^ OPEN
+        caches[cache].floor = order.number[0]
         drop(slices, caches, victim)
         if slices[victim].kind == MSB and slices[victim + 1].resident:
             _open(order, victim + 1)
@@ -301,11 +344,11 @@ def _nothing_to_heed(order, slices, cache, kind, entry, stamp):
     pass
 
 
-def _count(order, slices, entry, fetched, stamp, gate):
-    count(slices, entry, fetched, stamp, gate)
+def _count(order, rule, slices, caches, clock, entry, fetched, stamp, gate):
+    count(rule, slices, caches, clock, entry, fetched, stamp, gate)
 
 
-def _nobody_asks(order, slices, entry, fetched, stamp, gate):
+def _nobody_asks(order, rule, slices, caches, clock, entry, fetched, stamp, gate):
     pass
 
 
@@ -313,8 +356,8 @@ def _nothing_to_settle(order, rule, slices, now, entry):
     pass
 
 
-def _scan_make_room(order, rule, slices, caches, now, cache, begun):
-    ranks, count = order.ranks, 0
+def _scan_make_room(order, rule, slices, caches, clock, cache):
+    ranks, count, now, begun = order.ranks, 0, clock[STAMP], clock[BEGUN]
     for entry in range(len(slices)):
         if slices[entry].resident and slices[entry].group == cache and slices[entry].last_use <= begun:
             rank = ranks[count]
@@ -332,10 +375,34 @@ def _scan_make_room(order, rule, slices, caches, now, cache, begun):
     return True
 
 
+# ---------------------------------------------------------------- lists
+
+
+def _lists_rebuild(order, rule, slices, now, entries):
+    lists.rebuild(order, rule, slices, entries)
+
+
+def _lists_stamped(order, slices, cache, kind, entry, stamp):
+    order.used[entry] = stamp
+
+
+def _lists_looked_up(order, rule, slices, caches, clock, entry, fetched, stamp, gate):
+    lists.look_up(order, rule, slices, entry, fetched, stamp)
+
+
+def _lists_settle(order, rule, slices, now, entry):
+    lists.settle(order, rule, slices, entry)
+
+
+def _lists_make_room(order, rule, slices, caches, clock, cache):
+    lists.make_room(order, rule, slices, caches, clock, cache)
+    return True
+
+
 # ---------------------------------------------------------------- outside
 
 
-def _outside_make_room(order, rule, slices, caches, now, cache, begun):
+def _outside_make_room(order, rule, slices, caches, clock, cache):
     return False
 
 
@@ -345,18 +412,44 @@ def _choose(**implementations: Any) -> Callable[[Any], Any]:
 
 
 _REBUILD = _choose(
-    Queues=_queues_rebuild, Layers=_layers_rebuild, Scan=_nothing_to_rebuild, Outside=_nothing_to_rebuild
+    Queues=_queues_rebuild,
+    Layers=_layers_rebuild,
+    Scan=_nothing_to_rebuild,
+    Lists=_lists_rebuild,
+    Outside=_nothing_to_rebuild,
 )
-_EXPECT = _choose(Queues=_queues_expect, Layers=_nothing_to_expect, Scan=_nothing_to_expect, Outside=_nothing_to_expect)
-_STAMPED = _choose(Queues=_queues_stamped, Layers=_nothing_to_heed, Scan=_nothing_to_heed, Outside=_nothing_to_heed)
-_LOOKED_UP = _choose(Queues=_nobody_asks, Layers=_count, Scan=_count, Outside=_count)
-_SETTLE = _choose(Queues=_nothing_to_settle, Layers=_layers_settle, Scan=_nothing_to_settle, Outside=_nothing_to_settle)
+_EXPECT = _choose(
+    Queues=_queues_expect,
+    Layers=_nothing_to_expect,
+    Scan=_nothing_to_expect,
+    Lists=_nothing_to_expect,
+    Outside=_nothing_to_expect,
+)
+_STAMPED = _choose(
+    Queues=_queues_stamped,
+    Layers=_nothing_to_heed,
+    Scan=_nothing_to_heed,
+    Lists=_lists_stamped,
+    Outside=_nothing_to_heed,
+)
+_LOOKED_UP = _choose(Queues=_nobody_asks, Layers=_count, Scan=_count, Lists=_lists_looked_up, Outside=_count)
+_SETTLE = _choose(
+    Queues=_nothing_to_settle,
+    Layers=_layers_settle,
+    Scan=_nothing_to_settle,
+    Lists=_lists_settle,
+    Outside=_nothing_to_settle,
+)
 _MAKE_ROOM = _choose(
-    Queues=_queues_make_room, Layers=_layers_make_room, Scan=_scan_make_room, Outside=_outside_make_room
+    Queues=_queues_make_room,
+    Layers=_layers_make_room,
+    Scan=_scan_make_room,
+    Lists=_lists_make_room,
+    Outside=_outside_make_room,
 )
 overload(rebuild)(lambda order, rule, slices, now, entries: _REBUILD(order))
 overload(expect)(lambda order, slices, cache, stamps: _EXPECT(order))
 overload(stamped)(lambda order, slices, cache, kind, entry, stamp: _STAMPED(order))
-overload(looked_up)(lambda order, slices, entry, fetched, stamp, gate: _LOOKED_UP(order))
+overload(looked_up)(lambda order, rule, slices, caches, clock, entry, fetched, stamp, gate: _LOOKED_UP(order))
 overload(settle)(lambda order, rule, slices, now, entry: _SETTLE(order))
-overload(make_room)(lambda order, rule, slices, caches, now, cache, begun: _MAKE_ROOM(order))
+overload(make_room)(lambda order, rule, slices, caches, clock, cache: _MAKE_ROOM(order))

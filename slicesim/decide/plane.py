@@ -19,20 +19,21 @@ from slicesim.decide.decode import SLOT, SPREAD, Tokens, serve
 from slicesim.decide.demand import DecodeDemand, PrefillDemand, SliceSizes
 from slicesim.decide.future import Future
 from slicesim.decide.ledger import Ledger
-from slicesim.decide.order import Order, Outside, Queues, order_of, rebuild_order
+from slicesim.decide.order import Order, Outside, methods_of, order_of, rebuild_order
 from slicesim.decide.prefill import PromptCounts, stream_prompt
 from slicesim.errors import UserError
 from slicesim.policies import LSB, MSB, Policy, Prefetch, SliceState
 from slicesim.policies.eviction import Eviction
 from slicesim.policies.prefetch import GUESS
-from slicesim.policies.slices import FloatArray
+from slicesim.policies.linked import Lists
+from slicesim.policies.slices import BEGUN, REQUEST, TOKEN, FloatArray
 from slicesim.trace.gate import gate_scores
 from slicesim.trace.table import Trace
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the decision plane is asked: trace, policy, cache. ``scope_layers``: one cache per layer."""
+    """What the decision plane is asked: trace, policy, cache. ``scope_layers``: one cache per layer is asked for."""
 
     trace: Trace
     split: str | float
@@ -43,6 +44,11 @@ class Request:
     scope_layers: bool
     reset_each_request: bool
     seed: int
+
+    @property
+    def per_layer(self) -> bool:
+        """Whether each layer has a cache of its own: the user's wish, or the eviction strategy's nature."""
+        return self.scope_layers or self.policy.eviction.partitioned
 
 
 class Plane:
@@ -68,6 +74,7 @@ class Plane:
         self.most_prefetches = min(depth * objects * self.experts, self.prefetch.budget_bytes // least) if depth else 0
         self.routing = rule(policy.routing, "select") if policy.routing.reroutes else None
         self.order, self.eviction = _order(self.state, policy.eviction)
+        self.memory = rule(policy.eviction, "remember") if policy.eviction.overrides("remember") else None
         self.score = eviction_score(self.state, policy.eviction)
 
     @property
@@ -84,8 +91,16 @@ class Plane:
         """Forget what counts for a request alone."""
         self.ledger.begin_request()
         self.prefetch.before["expert"] = -1
-        if self.request.reset_each_request:
-            evict_all(self.state.slices, self.state.caches, np.flatnonzero(self.state.resident))
+        state, eviction = self.state, self.request.policy.eviction
+        state.clock[REQUEST] = state.clock[TOKEN]
+        if eviction.per_request:
+            for statistic in ("count", "count_since_insert", "gate_mass", "memory"):
+                state.slices[statistic] = 0
+            state.slices["last_token"] = state.clock[TOKEN]
+        resets = self.request.reset_each_request and not eviction.keeps_all
+        if resets:
+            evict_all(state.slices, state.caches, np.flatnonzero(state.resident))
+        if resets or eviction.per_request:
             self._rebuild_order()
 
     def count(self, prompt: PromptCounts, ids: NDArray[np.int32], scores: FloatArray) -> None:
@@ -95,7 +110,8 @@ class Plane:
     def stream(self, prompt: PromptCounts, request: int) -> PrefillDemand:
         """Take one whole prompt through the cache, and hand over to decode."""
         self._draw()
-        demand = stream_prompt(self.state, self.request.policy, prompt, request, self.future)
+        with _faults_of_hooks(self.request.policy.eviction):
+            demand = stream_prompt(self.state, self.request.policy, prompt, request, self.future, self.memory)
         self._rebuild_order()
         return demand
 
@@ -107,7 +123,7 @@ class Plane:
         policy, state = self.request.policy, self.state
         cache = (state.slices, state.caches, state.clock, self.order, self.eviction)
         fixed = (self.routing, self.spreads, *self.ledger, self.future, *self.slots, *self.prefetch)
-        with _faults_of_key(policy.eviction):
+        with _faults_of_hooks(policy.eviction):
             done: int = serve(first, stop, tokens, policy.fetch.lsb, *cache, *fixed, demand)
         if isinstance(self.order, Outside):
             self._make_room(done - 1, demand)
@@ -133,7 +149,7 @@ class Plane:
     def _make_room(self, batch: int, demand: DecodeDemand) -> None:
         """Let a strategy that is not compiled choose who leaves."""
         token, layer = batch // self.layers, batch % self.layers
-        make_room(self.state, np.flatnonzero(self.state.last_use > self.state.clock[1]), self.score)
+        make_room(self.state, np.flatnonzero(self.state.last_use > self.state.clock[BEGUN]), self.score)
         demand.resident_bytes[token, layer] = self.state.used_bytes.sum()
 
 
@@ -163,26 +179,54 @@ def _faults_of_key(eviction: Eviction) -> Iterator[None]:
         raise UserError(f"{type(eviction).__name__}.key failed: {type(error).__name__}: {error}") from None
 
 
+@contextmanager
+def _faults_of_hooks(eviction: Eviction) -> Iterator[None]:
+    """The same, where code is met that must be compiled: there is no other way to run it."""
+    try:
+        with _faults_of_key(eviction):
+            yield
+    except NumbaError as error:
+        raise _not_compiled(eviction, error) from None
+
+
 def _order(state: SliceState, eviction: Eviction) -> tuple[Order, object]:
     """Return the strategy as the batch loop wants it: compiled where it can be, else left to Python."""
-    outside, cls = Outside(0), type(eviction)
+    outside, cls = Outside(), type(eviction)
     if cls.score is Eviction.score and cls.key is Eviction.key:
         raise UserError(f"{cls.__name__} must define key(entry, now) or score(state, entries)")
     if cls.score is not Eviction.score:
-        return outside, outside
+        return outside, _rule(outside, eviction)
     order = order_of(state, eviction)
-    compiled = outside if isinstance(order, Queues) else rule(eviction, "key", "tie")  # queues ask for no key
+    compiled = _rule(order, eviction)
     try:
         with _faults_of_key(eviction):
             rebuild_order(order, compiled, state)
-    except NumbaError:
-        return outside, outside
+    except NumbaError as error:
+        if isinstance(order, Lists):
+            raise _not_compiled(eviction, error) from None
+        return outside, _rule(outside, eviction)
     return order, compiled
+
+
+def _rule(order: Order, eviction: Eviction) -> object:
+    """Return what stands for the strategy; what is compiled for one that is asked nothing serves all such."""
+    methods = methods_of(order, eviction)
+    return rule(eviction, *methods) if methods else Outside()
+
+
+def _not_compiled(eviction: Eviction, error: NumbaError) -> UserError:
+    reason = " ".join(str(error).split())[:200]
+    return UserError(f"{type(eviction).__name__}: numba does not take what must be compiled of it: {reason}")
 
 
 def _empty_cache(request: Request, layers: int, experts: int) -> SliceState:
     size = np.empty((layers, experts, 2), dtype=np.int64)
     size[:, :, MSB] = request.sizes.msb_bytes[:, None]
     size[:, :, LSB] = request.sizes.lsb_bytes[:, None]
-    capacity = request.capacity_bytes // (layers if request.scope_layers else 1)
-    return SliceState.empty(size, capacity, per_layer=request.scope_layers)
+    if not request.policy.eviction.keeps_all:
+        capacity = request.capacity_bytes // (layers if request.per_layer else 1)
+        return SliceState.empty(size, capacity, per_layer=request.per_layer)
+    state = SliceState.empty(size, int(size.sum()))
+    state.resident[:] = state.size_bytes > 0
+    state.caches["used_bytes"] = state.caches["capacity_bytes"]
+    return state

@@ -18,7 +18,7 @@ from slicesim.decide.demand import (
 )
 from slicesim.decide.future import Future, advance
 from slicesim.policies import LSB, MSB, Policy
-from slicesim.policies.slices import BoolArray, FloatArray, IntArray, SliceState
+from slicesim.policies.slices import LAYER, TOKEN, BoolArray, FloatArray, IntArray, SliceState
 from slicesim.trace.table import ABSENT
 
 
@@ -74,22 +74,24 @@ class PromptCounts:
 
 
 def stream_prompt(
-    state: SliceState, policy: Policy, prompt: PromptCounts, request: int, future: Future | None
+    state: SliceState, policy: Policy, prompt: PromptCounts, request: int, future: Future | None, memory: object
 ) -> PrefillDemand:
-    """Take one whole prompt through the cache and hand over to decode."""
+    """Take one whole prompt through the cache and hand over to decode. memory: rule of a strategy that remembers."""
     layers = len(prompt.selections)
     _begin(state)
+    state.clock[TOKEN] += 1
     outcomes = []
     lsb_wanted = prompt.requests_lsb(policy)
     for layer in range(layers):
         _learn(state, prompt, layer)
-        outcomes.append(_stream_layer(state, prompt, layer, lsb_wanted[layer]))
+        state.clock[LAYER] = layer
+        outcomes.append(_stream_layer(state, prompt, layer, lsb_wanted[layer], memory))
         if future is not None:
             advance(future, state.slices)
         make_room(state, _NOTHING, streaming_score(state, policy.warmup, policy.eviction, layer))
     full_tokens = lsb_wanted * (prompt.selections if policy.prefill_high else prompt.critical)
     full_mass = lsb_wanted * (prompt.gate_mass if policy.prefill_high else prompt.critical_mass)
-    topup = hand_over(state, policy.warmup)
+    topup = _NOTHING if policy.eviction.keeps_all else hand_over(state, policy.warmup)
     unions = [prompt.union(layer) for layer in range(layers)]
     layer_of_row = np.repeat(np.arange(layers), [len(union) for union in unions])
     expert = np.concatenate(unions)
@@ -123,7 +125,9 @@ def _learn(state: SliceState, prompt: PromptCounts, layer: int) -> None:
     state.prompt_score[start:stop] = np.repeat(prompt.gate_mass[layer], 2)
 
 
-def _stream_layer(state: SliceState, prompt: PromptCounts, layer: int, lsb_wanted: BoolArray) -> IntArray:
+def _stream_layer(
+    state: SliceState, prompt: PromptCounts, layer: int, lsb_wanted: BoolArray, memory: object
+) -> IntArray:
     """Look up a layer's union, LSB just before MSB; return the outcome of each expert."""
     experts = prompt.union(layer)
     msb = 2 * (state.experts * layer + experts)
@@ -135,7 +139,7 @@ def _stream_layer(state: SliceState, prompt: PromptCounts, layer: int, lsb_wante
     entries = np.stack((msb + 1, msb), axis=1)
     wanted = np.stack((wants, np.ones_like(wants)), axis=1)
     gates = np.repeat(prompt.gate_mass[layer, experts], wanted.sum(axis=1))
-    look_up_all(state.slices, state.caches, state.clock, entries[wanted], gates)
+    look_up_all(state.slices, state.caches, state.clock, entries[wanted], gates, memory)
     return outcome
 
 

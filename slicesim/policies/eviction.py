@@ -4,7 +4,8 @@ A strategy says ``key(entry, now)``: one number from the fields of one slice (``
 the last stamp. It is compiled into the batch loop where it can be, and interpreted where it cannot (same results,
 slower). A key may change only when its own slice is looked up; a strategy whose keys change by themselves says
 ``volatile``. Equal keys go by last use, then by entry number.
-A strategy may instead order all candidates at once with numpy: ``score(state, entries)``.
+Where the state's fields do not tell enough, ``remember`` keeps a number of its own for each slice (``entry.memory``).
+A strategy may instead order all candidates at once with numpy: ``score(state, entries)``; or keep lists (``listed``).
 To use your own, subclass ``Eviction`` in a file and name it ``file.py:Class``.
 """
 
@@ -15,20 +16,25 @@ from typing import Any, ClassVar
 import numpy as np
 
 from slicesim.policies.base import Keys, Strategy
-from slicesim.policies.slices import MSB, IntArray, SliceState
+from slicesim.policies.slices import MSB, IntArray, SliceState, When
 
 
 class Eviction(Strategy):
     """Base of all eviction strategies.
 
     needs_future: reads ``next_use`` or ``total_count``. volatile: keys change without a look-up.
-    by_kind: the key depends on the kind of slice alone.
+    by_kind: the key depends on the kind of slice alone. partitioned: each layer has an equal share of the cache to
+    itself, whatever ``cache.scope`` says. keeps_all: everything is resident from the start, whatever the capacity.
+    per_request: counts, gate mass and memory of all slices start at 0 with each request.
     """
 
     kind: ClassVar[str] = "eviction"
     needs_future: ClassVar[bool] = False
     volatile: ClassVar[bool] = False
     by_kind: ClassVar[bool] = False
+    partitioned: ClassVar[bool] = False
+    keeps_all: ClassVar[bool] = False
+    per_request: ClassVar[bool] = False
 
     def key(self, entry: Any, now: int) -> float:
         """Return a number for one slice; the smallest leaves first."""
@@ -38,12 +44,36 @@ class Eviction(Strategy):
         """Return what decides between equal keys, before the entry number."""
         return entry.last_use  # type: ignore[no-any-return]
 
+    def remember(self, entry: Any, fetched: bool, now: int, gate: float) -> None:
+        """Note something in ``entry.memory`` (a float, 0 at first) at a look-up of ``entry``; by default nothing.
+
+        Called at every look-up, of prompts too, when the entry's own fields have been brought up to date: ``count`` is
+        1 at the first one. fetched: whether it missed; now: the look-up's stamp; gate: the gate score that it is looked
+        up with (of a prompt: their sum). The memory outlives eviction. It is compiled, with or without ``key``.
+        """
+
+    def layer_key(self, entry: Any, when: When) -> float:
+        """Return a number that goes before ``key``, and may change with time: the smallest leaves first. Optional.
+
+        Among the slices of one layer it must rise with ``key`` (or be equal): the first to leave of each layer is found
+        by ``key`` and ``tie``, and only these are asked. See ``When`` for what it is told.
+        """
+        raise NotImplementedError
+
     def score(self, state: SliceState, entries: IntArray) -> Keys:
         """Return sort keys for the slices ``entries``, arrays as long as ``entries``; smallest leaves first."""
-        records, now = state.slices.view(np.recarray)[entries], int(state.clock[0])
-        rows = [(self.key(entry, now), self.tie(entry)) for entry in records]
+        records, when = state.slices.view(np.recarray)[entries], state.when
+        rows = [(self.key(entry, when.now), self.tie(entry)) for entry in records]
         keys, ties = zip(*rows, strict=True) if rows else ((), ())
-        return (np.asarray(keys, dtype=np.float64), np.asarray(ties, dtype=np.int64), entries)
+        own = (np.asarray(keys, dtype=np.float64), np.asarray(ties, dtype=np.int64), entries)
+        if not self.overrides("layer_key"):
+            return own
+        return (np.array([self.layer_key(entry, when) for entry in records], dtype=np.float64), *own)
+
+    @classmethod
+    def overrides(cls, method: str) -> bool:
+        """Whether the class has such a method of its own."""
+        return getattr(cls, method) is not getattr(Eviction, method)
 
 
 class Lru(Eviction):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,12 +39,32 @@ SLICE = np.dtype(
         ("next_use", np.int64),
         ("total_count", np.int64),
         ("priority", np.float64),
+        ("last_token", np.int64),
+        ("floor", np.float64),
+        ("memory", np.float64),
     ],
     align=True,
 )
 
-#: One cache: the bytes in it, and those that it may hold.
-CACHE = np.dtype([("used_bytes", np.int64), ("capacity_bytes", np.int64)])
+#: One cache: the bytes in it, those that it may hold, and the key of the slice that left it last.
+CACHE = np.dtype([("used_bytes", np.int64), ("capacity_bytes", np.int64), ("floor", np.float64)])
+
+#: Places of ``SliceState.clock``.
+STAMP, BEGUN, LAYER, TOKEN, REQUEST = range(5)
+
+
+class When(NamedTuple):
+    """Where the replay stands, for keys that ask for it.
+
+    now: the last stamp; layer: whose batch is in hand; layers: how many there are; token: the token in hand, counted
+    from 1 over all requests (a prompt is one); request: the last token before the request in hand.
+    """
+
+    now: int
+    layer: int
+    layers: int
+    token: int
+    request: int
 
 
 @dataclass(frozen=True)
@@ -55,13 +75,16 @@ class SliceState:
     ``kind``, ``group`` (the cache that holds it: one, or one per layer).
     Changing: ``resident``; ``ahead`` (read ahead of its request, and not looked up since); ``last_use`` and
     ``inserted`` (stamps that rise with every look-up, -1 for never); ``count`` (look-ups ever) and
-    ``count_since_insert``; ``gate_mass`` (sum of gate scores looked up with). Counts, gate mass and ``inserted`` are
-    kept in decode only where the eviction strategy may read them.
+    ``count_since_insert``; ``gate_mass`` (sum of gate scores looked up with); ``last_token`` (the token of the last
+    look-up, see ``When``); ``floor`` (at the last look-up, the key of the slice that had left its cache last in
+    decode); ``memory`` (the eviction strategy's own, see ``Eviction.remember``). Counts, gate mass, ``inserted`` and
+    these three are kept in decode only where the eviction strategy may read them; all outlive eviction.
     Of the running request's prompt: ``prompt_count`` (selections of an MSB, critical selections of an LSB) and
     ``prompt_score`` (sum of gate scores). Offline, where a strategy asks for them: ``next_use`` (batch number of
     the next request) and ``total_count`` (requests in the whole trace). ``priority`` is drawn anew, uniformly,
     for every prefill.
-    ``clock`` holds the last stamp, and the one when the batch in hand began; ``caches`` one record for each cache.
+    ``clock`` holds the last stamp (STAMP), the one when the batch in hand began (BEGUN), the LAYER in hand, the TOKEN
+    and the REQUEST (see ``When``); ``caches`` one record for each cache.
     """
 
     experts: int
@@ -83,13 +106,19 @@ class SliceState:
         slices["next_use"] = NEVER
         caches = np.zeros(layers if per_layer else 1, dtype=CACHE)
         caches["capacity_bytes"] = capacity_bytes
-        return cls(experts, slices, caches, np.zeros(2, dtype=np.int64))
+        return cls(experts, slices, caches, np.zeros(REQUEST + 1, dtype=np.int64))
 
     def __getattr__(self, name: str) -> NDArray[Any]:
         """Return a field of all slices as a column."""
         if name in SLICE.fields:  # type: ignore[operator]
             return self.slices[name]  # type: ignore[no-any-return]
         raise AttributeError(f"slices have no field {name!r}")
+
+    @property
+    def when(self) -> When:
+        """Where the replay stands."""
+        layers = len(self.slices) // (2 * self.experts)
+        return When(*(int(self.clock[place]) for place in (STAMP, LAYER)), layers, *self.clock[TOKEN:].tolist())
 
     @property
     def used_bytes(self) -> IntArray:
