@@ -167,7 +167,7 @@ def all_resident_warning(policy: Policy) -> tuple[str, ...]:
     """Say when the cache is not the one that the scenario gives."""
     if not policy.eviction.keeps_all:
         return ()
-    return (f"{policy.label}: everything is resident; it ignores cache.capacity_gb and the size of DRAM",)
+    return ("everything is resident: the policy ignores cache.capacity_gb and the size of DRAM",)
 
 
 def cliff_warning(request: Request) -> tuple[str, ...]:

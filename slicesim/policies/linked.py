@@ -29,7 +29,8 @@ class Lists(NamedTuple):
     strategy's own, which outlive all. used: stamp of the last use.
     sizes: bytes of each slice. bytes: int64 [caches, lists]. capacity: int64 [caches], bytes. hand: int64 [caches], a
     slice, moved on to the next newer one when that leaves its list. numbers: float64 [caches, numbers], the strategy's
-    own, which outlive prompts. seed: one number from 0 to 1 that was drawn.
+    own, which outlive prompts. seed: one number from 0 to 1 that was drawn. clock: of
+    ``SliceState``; layers: how many there are.
     """
 
     links: IntArray
@@ -44,6 +45,8 @@ class Lists(NamedTuple):
     hand: IntArray
     numbers: FloatArray
     seed: FloatArray
+    clock: IntArray
+    layers: int
 
     @classmethod
     def empty(cls, state: SliceState, lists: int, numbers: int) -> Lists:
@@ -63,6 +66,8 @@ class Lists(NamedTuple):
             np.full(caches, NOBODY, dtype=np.int64),
             np.zeros((caches, numbers)),
             np.zeros(1),
+            state.clock,
+            state.when.layers,
         )
 
 
@@ -121,6 +126,12 @@ def move(lists, cache, which, entry):
     """Make a slice the newest one of a list."""
     take(lists, cache, entry)
     push(lists, cache, which, entry)
+
+
+@inlined
+def layer_of(lists, entry):
+    """Return the layer of a slice."""
+    return entry * lists.layers // len(lists.place)
 
 
 @inlined

@@ -14,6 +14,9 @@ from slicesim.policies.eviction import Eviction, LfuKeep, Lru
 from slicesim.policies.slices import When
 
 
+_MANY = 1 << 36
+
+
 class LfuAged(Eviction):
     """Least frequently used, old look-ups count less: each one's weight halves every ``half_life`` look-ups.
 
@@ -58,7 +61,8 @@ class LfuDa(Eviction):
 class Gdsf(Eviction):
     """Greedy-dual size frequency: like ``lfuda``, but a look-up counts for less the larger the slice is.
 
-    key = L + look-ups since it came in x 2^20 / bytes; L as in ``lfuda``. All misses cost the same.
+    key = L + look-ups since it came in x floor(2^36 / bytes); L as in ``lfuda``. All misses cost the same. (Whole
+    numbers: equal keys are then equal to the last bit, and last use decides.)
     Source: Cherkasova, HP Labs HPL-98-69R1, 1998 (GDSF-Hits). Simplified: L stands still while a prompt streams.
     Checked by: libcachesim GDSF (equal counts), tests/parity/test_list_strategies.py.
     """
@@ -67,7 +71,7 @@ class Gdsf(Eviction):
 
     def key(self, entry: Any, now: int) -> float:
         """Age and density of look-ups."""
-        return entry.floor + entry.count_since_insert * 1048576.0 / entry.size_bytes  # type: ignore[no-any-return]
+        return entry.floor + entry.count_since_insert * (_MANY // entry.size_bytes)  # type: ignore[no-any-return]
 
 
 class GateMass(Eviction):
