@@ -106,9 +106,7 @@ def slice_sizes(scenario: Scenario, trace: Trace, model: ModelGeometry, policy: 
     return SliceSizes(msb_bytes, np.full(layers, lsb_size, dtype=np.int64), msb_bits, lsb_bits)
 
 
-def check_capacity(
-    scenario: Scenario, trace: Trace, model: ModelGeometry, sizes: SliceSizes, policy: Policy
-) -> None:
+def check_capacity(scenario: Scenario, trace: Trace, model: ModelGeometry, sizes: SliceSizes, policy: Policy) -> None:
     """Refuse a cache below one batch, and what does not fit DRAM; a policy that keeps all is not asked."""
     if policy.eviction.keeps_all:
         return

@@ -24,8 +24,8 @@ from slicesim.decide.prefill import PromptCounts, stream_prompt
 from slicesim.errors import UserError
 from slicesim.policies import LSB, MSB, Policy, Prefetch, SliceState
 from slicesim.policies.eviction import Eviction
-from slicesim.policies.prefetch import GUESS
 from slicesim.policies.linked import Lists
+from slicesim.policies.prefetch import GUESS
 from slicesim.policies.slices import BEGUN, REQUEST, TOKEN, FloatArray
 from slicesim.trace.gate import gate_scores
 from slicesim.trace.table import Trace

@@ -118,8 +118,8 @@ _SEGMENTS = 8
 class Slru(Listed):
     """Segmented LRU: a hit lifts a slice into the next of several LRU segments; the lowest segment evicts.
 
-    All ``segments`` have equal shares of the bytes. A segment that grows beyond its share passes its oldest slices down.
-    A new slice enters the lowest segment that has room for it, else the lowest of all.
+    All ``segments`` have equal shares of the bytes. A segment beyond its share passes its oldest slices down. A new
+    slice enters the lowest segment that has room for it, else the lowest of all.
     Source: Karedla et al., "Caching strategies to improve disk system performance", IEEE Computer 1994 (two segments);
     four of them and the filling from below as in libcachesim. Simplified: nothing.
     Checked by: libcachesim SLRU (equal counts), tests/parity/test_list_strategies.py.

@@ -13,15 +13,15 @@ from pydantic import Field
 from slicesim.policies.eviction import Eviction, LfuKeep, Lru
 from slicesim.policies.slices import When
 
-
 _MANY = 1 << 36
 
 
 class LfuAged(Eviction):
     """Least frequently used, old look-ups count less: each one's weight halves every ``half_life`` look-ups.
 
-    The key is log2 of sum over the slice's look-ups i of 2^((t_i - now) / half_life), up to the term in ``now`` that all
-    slices share, so that it changes at look-ups alone. Counts outlive eviction. t: look-ups of all slices.
+    The key is log2 of the sum of 2^(t / half_life) over the slice's look-ups, t being the number of a look-up among
+    those of all slices: the order is that of the aged counts, and a key changes at look-ups alone. Counts outlive
+    eviction.
     Source: LFU with ageing; the exponential form is LRFU's (Lee et al., IEEE Trans. Computers 50(12), 2001), with
     lambda = 1 / half_life. Simplified: nothing.
     Checked by: tests/policies/test_scored.py, by hand; libcachesim has LFUDA only (see ``lfuda``).
@@ -77,7 +77,7 @@ class Gdsf(Eviction):
 class GateMass(Eviction):
     """Least gate mass first: the sum of the gate scores that a slice was ever looked up with.
 
-    Source: score-based caching as in MoE-Infinity and SpecMD's score-based policies, without their decay.
+    Source: score-based caching; a gate score stands for what an expert adds to the output. Simplified: no ageing.
     Checked by: tests/policies/test_scored.py, by hand.
     """
 
@@ -133,10 +133,10 @@ class LayerDistance(Eviction):
 class Hobbit(Eviction):
     """HOBBIT's weighted sum of recency, frequency, uses at high precision and nearness of the layer; lowest first.
 
-    priority = lru x R / T + lfu x F / T + lhu x H / T + fld x (1 - ((l - c) mod layers) / layers), with T: tokens of the
-    request so far (its prompt is one), R: number of the last token that used the slice (0: none), F: look-ups, H: those
-    with a gate score of ``threshold`` or more, all in this request; l: its layer, c: the layer in hand. Equal ones
-    within a layer: last use.
+    priority = lru x R / T + lfu x F / T + lhu x H / T + fld x (1 - ((l - c) mod layers) / layers), with T: tokens of
+    the request so far (its prompt is one), R: number of the last token that used the slice (0: none), F: look-ups, H:
+    those with a gate score of ``threshold`` or more, all in this request; l: its layer, c: the layer in hand. Equal
+    ones within a layer: last use.
     Source: HOBBIT (arXiv 2411.01433, sequence-level caching). Simplified: one cache for both precisions; the weights,
     which HOBBIT finds offline for each model, are parameters.
     Checked by: tests/policies/test_scored.py, by hand.
@@ -190,8 +190,7 @@ class LeastStale(Eviction):
 class LayerLru(Lru):
     """Least recently used, each layer for itself: equal shares of the cache, whatever ``cache.scope`` says.
 
-    Source: standard; the partition of llama.cpp-like and Mixtral-offloading caches (arXiv 2312.17238: k experts a layer).
-    Simplified: nothing.
+    Source: standard; Eliseev and Mazur (arXiv 2312.17238) keep so many experts of each layer. Simplified: nothing.
     Checked by: tests/policies/test_scored.py, against ``lru`` with cache.scope layer.
     """
 

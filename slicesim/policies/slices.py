@@ -118,7 +118,8 @@ class SliceState:
     def when(self) -> When:
         """Where the replay stands."""
         layers = len(self.slices) // (2 * self.experts)
-        return When(*(int(self.clock[place]) for place in (STAMP, LAYER)), layers, *self.clock[TOKEN:].tolist())
+        now, _, layer, token, request = self.clock
+        return When(int(now), int(layer), layers, int(token), int(request))
 
     @property
     def used_bytes(self) -> IntArray:

@@ -281,7 +281,7 @@ class LeCar(Plain):
 class ReuseDistance(Plain):
     """Intervals and waits by (class, age), as dicts."""
 
-    starts = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128]
+    starts = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 
     def __init__(self, replay, capacity):
         self.events, self.waits, self.lookups, self.last, self.mean = Counter(), {}, 0, {}, {}

@@ -4,8 +4,8 @@ libcachesim serves equal objects one by one: a trace of one layer and top-1 asks
 equal counts: ``lecar`` (random numbers; bounded below) and ``lfu-keep`` and ``lfu-aged`` (it has no such policy). Its
 LFUDA is none: it gives other counts than its own GDSF for equal objects, for which both have one formula, and takes
 minutes for what GDSF does at once; ``lfuda`` is held to GDSF. Capacities: SLRU's is a multiple of its four segments
-(libcachesim cuts shares down to whole objects), and S3-FIFO's small queue holds two objects or more (at one, libcachesim
-admits nothing).
+(libcachesim cuts shares down to whole objects), and S3-FIFO's small queue holds two objects or more (at one,
+libcachesim admits nothing).
 """
 
 from __future__ import annotations
