@@ -115,7 +115,8 @@ class LayerDistance(Eviction):
 
     Distance of layer l when layer c is in hand: (l - c) mod layers, so that the layer just passed is the farthest and
     the layer in hand the nearest one.
-    Source: HOBBIT's FLD term (arXiv 2411.01433, sequence-level caching). Simplified: nothing.
+    Source: HOBBIT's FLD term (arXiv 2411.01433, sequence-level caching), written from its description. Simplified:
+    nothing known.
     Checked by: tests/policies/test_scored.py, by hand.
     """
 
@@ -137,8 +138,8 @@ class Hobbit(Eviction):
     the request so far (its prompt is one), R: number of the last token that used the slice (0: none), F: look-ups, H:
     those with a gate score of ``threshold`` or more, all in this request; l: its layer, c: the layer in hand. Equal
     ones within a layer: last use.
-    Source: HOBBIT (arXiv 2411.01433, sequence-level caching). Simplified: one cache for both precisions; the weights,
-    which HOBBIT finds offline for each model, are parameters.
+    Source: HOBBIT (arXiv 2411.01433, sequence-level caching), written from its description. Simplified: one cache for
+    both precisions; the weights are parameters, equal ones here, and not the paper's.
     Checked by: tests/policies/test_scored.py, by hand.
     """
 
