@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from slicesim.errors import UserError
 from slicesim.policies import constraint, eviction, fetch, precision, prefetch, routing, warmup
 from slicesim.policies import listed as _listed  # noqa: F401 - known by name from then on
+from slicesim.policies import reuse as _reuse  # noqa: F401
 from slicesim.policies import scored as _scored  # noqa: F401
 from slicesim.policies.base import Strategy
 from slicesim.scenario.document import read_document
