@@ -163,6 +163,7 @@ class TwoQ(Plain):
 class Arc(Plain):
     names, ghosts = ("t1", "t2"), ("b1", "b2")
     target = 0.0
+    asked_b2 = -1  # the last batch with a miss that b2 remembered
 
     def hit(self, item):
         self.move("t2", item)
@@ -173,8 +174,8 @@ class Arc(Plain):
             self.target = min(self.capacity, self.target + size * max(1, b2 / b1))
         if where == "b2":
             self.target = max(0, self.target - size * max(1, b1 / b2))
+            self.asked_b2 = self.replay.position
         self.mark[item] = where is not None
-        self.asked_b2 = {*getattr(self, "asked_b2", ()), item} if where == "b2" else getattr(self, "asked_b2", set())
         if where:
             self.take(item)
 
@@ -185,9 +186,7 @@ class Arc(Plain):
 
     def victim(self, spared):
         t1 = self.bytes("t1")
-        from_b2 = bool(getattr(self, "asked_b2", set()) & set(spared))
-        self.asked_b2 = getattr(self, "asked_b2", set()) & set(spared)
-        first = t1 > self.target or (t1 == self.target and from_b2)
+        first = t1 > self.target or (t1 == self.target and self.asked_b2 == self.replay.position)
         return self.first(("t1", "t2") if first else ("t2", "t1"), spared)
 
     def leave(self, item):
