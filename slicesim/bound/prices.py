@@ -20,9 +20,9 @@ from slicesim.policies.slices import FloatArray, IntArray
 #: Steps towards better prices. On law.npz 64 come within 1.5 % of Belady's bytes (whole experts); more gain little.
 _STEPS = 64
 #: First size of a step, in the logarithm of a price; it falls to a tenth. Share of the last step that is kept.
-_STEP, _MOMENTUM = 0.5, 0.9
+_STEP, _MOMENTUM = 0.5, 0.85
 #: A slice pays or is read again; between the two lies a slope that narrows, else all prices would jump at once.
-_SLOPE_FIRST, _SLOPE_LAST = 0.2, 0.02
+_SLOPE_FIRST, _SLOPE_LAST = 0.4, 0.03
 
 #: Prices are whole multiples of 2^-30 in the end, so that the bound is worked out without rounding.
 _UNIT = 1 << 30
