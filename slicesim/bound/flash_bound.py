@@ -20,9 +20,8 @@ _COLD = -1
 class FlashBound:
     """Bytes that any cache must read from flash while decoding, for the look-ups that a policy made.
 
-    Proof and definition: docs/bound.md. What the policy's prompts read is given: a cache that prompts fill as it likes
-    from what they ask for. The capacity is that of all caches together where each layer has its own; the bound is weaker
-    there.
+    Proof and definition: docs/bound.md. What prompts ask for, and what the policy topped up after them, may stay in the
+    cache at no cost. The capacity is that of all caches together where each layer has one; the bound is weaker there.
     """
 
     def __init__(self, request: Request) -> None:

@@ -73,7 +73,7 @@ def _value(reuses: Reuses, capacity_bytes: int, prices: FloatArray) -> int:
     paid = np.rint(np.concatenate(([0.0], np.cumsum(prices))) * _UNIT).astype(np.int64)
     total = np.zeros(len(reuses.size_bytes), dtype=np.int64)
     _pay(reuses.begin, reuses.end, reuses.kind, paid, _UNIT, total)
-    gain = sum(size * units for size, units in zip(reuses.size_bytes.tolist(), total.tolist(), strict=True))
+    gain: int = sum(size * units for size, units in zip(reuses.size_bytes.tolist(), total.tolist(), strict=True))
     return -((capacity_bytes * int(paid[-1]) - gain) // _UNIT)
 
 
