@@ -69,7 +69,8 @@ def pareto_plot(rows: Sequence[Row], heading: str, trace: Mapping[str, Any], pat
         axis.set_ylabel("energy per decode token (mJ)")
         _scale(axis, drawn)
         axis.grid(alpha=0.25, linewidth=0.5)
-        axis.legend(frameon=False, fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.08))
+        if drawn:
+            axis.legend(frameon=False, fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.08))
         figure.canvas.draw()
         _labels(axis, drawn)
         finish(figure, heading, trace, path)
