@@ -1,4 +1,4 @@
-"""How far policies are from the lower bound on flash bytes, on recorded DeepSeek-V2-Lite routing: table of docs/bound.md.
+"""How far policies are from the lower bound on flash bytes, on recorded routing: the table of docs/bound.md.
 
     python experiments/headroom.py PATH/TO/law.npz PATH/TO/summary.npz
 

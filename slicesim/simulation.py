@@ -168,7 +168,7 @@ def replay_together(
         raise UserError(f"{first.scenario.settings.trace.path}: the trace holds no tokens")
     for clock in clocks:
         clock.finish()
-    bound_bytes = None if bound is None else bound.decode_bytes()
+    bound_bytes = None if bound is None else bound.decode_bytes()[0]
     for simulation, window in zip(simulations, windows, strict=True):
         yield Result.collect(simulation.describe(), simulation.constraint, rows.pop(0), window, bound_bytes)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,12 +24,13 @@ class FlashBound:
 
     Proof and definition: docs/bound.md. What prompts ask for, and what the policy topped up after them, may stay in the
     cache at no cost. The capacity is that of all caches together where each layer has one; the bound is weaker there.
+    capacities: in bytes, of the caches that are asked about [default: the request's own].
     """
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, capacities: Sequence[int] = ()) -> None:
         header, sizes = request.trace.header, request.sizes
         self._experts, self._layers = header.experts, len(header.layers)
-        self._capacity_bytes = request.capacity_bytes
+        self._capacities = list(capacities) or [request.capacity_bytes]
         self._size_bytes = np.stack((sizes.msb_bytes, sizes.lsb_bytes), axis=1).reshape(-1)
         self._reset_each_request = request.reset_each_request
         self._request: int | None = None
@@ -35,7 +38,7 @@ class FlashBound:
         self._batch = 1  # batch 0 is the beginning
         self._parts: list[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int16]]] = []
         self._kept = 0
-        self._bytes = 0
+        self._bytes = [0] * len(self._capacities)
 
     def add(self, demand: Demand) -> None:
         """Enter the next demand table."""
@@ -51,8 +54,8 @@ class FlashBound:
         if is_decode and self._kept >= _MOST_REUSES:
             self._close()
 
-    def decode_bytes(self) -> int:
-        """Return the bound for all that was entered."""
+    def decode_bytes(self) -> list[int]:
+        """Return the bound for all that was entered, at each capacity."""
         self._close()
         return self._bytes
 
@@ -74,15 +77,18 @@ class FlashBound:
         count = _enter(demand.expert, demand.outcome, self._experts, self._batch, self._last, begin, end, kind, cold)
         self._parts.append((begin[:count].copy(), end[:count].copy(), kind[:count].copy()))
         self._kept += count
-        self._bytes += int(cold @ self._size_bytes)
+        self._raise([int(cold @ self._size_bytes)] * len(self._bytes))
         self._batch += demand.outcome.shape[0] * self._layers
+
+    def _raise(self, more: Sequence[int]) -> None:
+        self._bytes = [own + part for own, part in zip(self._bytes, more, strict=True)]
 
     def _close(self) -> None:
         """Bound what is kept, and begin anew with what the last batch may have left."""
         if self._kept:
             begin, end, kind = (np.concatenate(column) for column in zip(*self._parts, strict=True))
             reuses = Reuses(begin, end, kind, self._size_bytes, self._batch)
-            self._bytes += least_read_bytes(reuses, self._capacity_bytes)
+            self._raise([least_read_bytes(reuses, capacity) for capacity in self._capacities])
         self._parts, self._kept = [], 0
         self._last[self._last != _COLD] = 0
         self._batch = 1

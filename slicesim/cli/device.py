@@ -115,6 +115,7 @@ def mrc(
         float | None, typer.Option("--from", metavar="GB", help="Smallest cache [default: one batch].")
     ] = None,
     to: Annotated[float | None, typer.Option(metavar="GB", help="Largest cache [default: all experts].")] = None,
+    headroom: Annotated[bool, typer.Option("--headroom", help="Draw the lower bound on flash bytes too.")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Replays at once.")] = 1,
     out: Annotated[
         Path | None, typer.Option(help="Result folder [default: results/NAME-mrc of the config].", readable=False)
@@ -122,7 +123,7 @@ def mrc(
     json: JsonOption = False,
 ) -> None:
     """Miss rates and flash traffic over cache sizes: one pass for LRU, replays for other policies."""
-    from slicesim.comparison import prepare_comparison
+    from slicesim.comparison import ALL, prepare_comparison
     from slicesim.curves import miss_rate_curves
     from slicesim.report.curves import mrc_notes, mrc_tables
     from slicesim.report.folder import check_free
@@ -130,12 +131,17 @@ def mrc(
 
     folder = out or Path("results") / f"{config.stem}-mrc"
     check_free(folder)
+    names = policy_names(policies)
+    if ALL in names:
+        raise UserError("--policies: all is for slicesim compare; name the policies whose curves you want")
     simulations = prepare_comparison(
-        config, policy_names(policies), model=model, trace=trace, set=parse_assignments(set_ or [])
+        config, names, model=model, trace=trace, set=parse_assignments(set_ or [])
     ).simulations
     requests = [simulation.request() for simulation in simulations]
     with progress_bar("replaying", len(requests) * points) as progress:
-        study = miss_rate_curves(requests, points, from_gb=from_, to_gb=to, jobs=jobs, progress=progress)
+        study = miss_rate_curves(
+            requests, points, from_gb=from_, to_gb=to, jobs=jobs, headroom=headroom, progress=progress
+        )
     heed_interrupt()
     description = study.describe(simulations[0].describe())
     study.save(folder, description)

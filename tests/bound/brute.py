@@ -72,7 +72,7 @@ def bound(case: Case) -> int:
     own = FlashBound(request_of(trace, policy("dbsc"), sizes, capacity_bytes=case.capacity))
     for is_prompt, layers in case.steps:
         own.add(_prompt(layers) if is_prompt else _token(layers))
-    return own.decode_bytes()
+    return own.decode_bytes()[0]
 
 
 def _outcomes(asked: tuple[int, ...]) -> dict[int, int]:

@@ -51,11 +51,22 @@ def test_it_agrees_with_a_run(slicesim, here):
             assert point["flash_bytes_per_token"] == pytest.approx(part["bytes"]["flash_read"] / part["tokens"])
 
 
+def test_headroom_adds_the_bound(slicesim, here):
+    words = ("mrc", "c.yaml", "--policies", "dbsc,lru-high", "--points", 3)
+    code, out, err = slicesim(*words, "--headroom")
+    assert code == 0, err
+    assert "no cache reads less for the look-ups of dbsc" in out
+    plain, bounded = (json.loads(slicesim(*words, *more, "--json").out) for more in ((), ("--headroom",)))
+    assert [curve["method"] for curve in bounded["curves"]] == ["replay", "one pass", "bound", "bound"]
+    assert [point for point in bounded["points"] if point["method"] != "bound"] == plain["points"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (("--policies", "lru-hihg"), "no preset 'lru-hihg' (did you mean 'lru-high'?)"),
         (("--policies", "dbsc,dbsc"), "two of the policies are called 'dbsc': leave one out"),
+        (("--policies", "all"), "--policies: all is for slicesim compare"),
         (("--policies", ","), "--policies: give at least one policy"),
         (("--from", "0.000001"), "--from: 1e-06 GB hold less than one batch of experts; give at least 1.344e-05"),
         (("--to", "0.000001"), "--to: 1e-06 GB is below the smallest size of 1.344e-05 GB"),
