@@ -87,7 +87,7 @@ class PreparedComparison:
         return Comparison(tuple(entries), reference, self.left_out)
 
 
-def prepare_comparison(
+def prepare(
     config: str | Path,
     policies: Sequence[str],
     *,
@@ -100,11 +100,12 @@ def prepare_comparison(
     ``all`` among the policies stands for every preset; those that cannot run here are left out with the reason.
     Raises UserError where a policy that was named cannot run, or no preset can.
     """
+    names = _expanded(policies)
+    scenarios = [Scenario.load(config, model=model, trace=trace, policy=name, assignments=set) for name in names]
     first: Simulation | None = None
     simulations: list[Simulation] = []
     left_out: dict[str, str] = {}
-    for policy in _expanded(policies):
-        scenario = Scenario.load(config, model=model, trace=trace, policy=policy, assignments=set)
+    for policy, scenario in zip(names, scenarios, strict=True):
         try:
             simulation = Simulation.prepare(scenario, first.trace if first else None)
         except UserError as fault:

@@ -84,10 +84,28 @@ def compare(
 
     ``all`` stands for every preset that the trace allows. Each one bears its headroom (``decode["optimum"]``).
     """
-    from slicesim.comparison import prepare_comparison  # which knows this module
+    from slicesim.comparison import prepare  # which knows this module
 
-    prepared = prepare_comparison(config, policies, model=model, trace=trace, set=set)
+    prepared = prepare(config, policies, model=model, trace=trace, set=set)
     return [simulation.run(progress, headroom=True) for simulation in prepared.simulations]
+
+
+def prepare_comparison(
+    config: str | Path,
+    policies: Sequence[str],
+    *,
+    model: str | None = None,
+    trace: str | Path | None = None,
+    set: Mapping[str, Any] | None = None,
+) -> list[Simulation]:
+    """Check all policies before the first one runs; the trace is read once."""
+    shared: Trace | None = None
+    simulations = []
+    for policy in policies:
+        scenario = Scenario.load(config, model=model, trace=trace, policy=policy, assignments=set)
+        simulations.append(Simulation.prepare(scenario, shared))
+        shared = simulations[0].trace
+    return simulations
 
 
 class Replay(ABC):

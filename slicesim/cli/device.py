@@ -72,7 +72,7 @@ def compare(
     json: JsonOption = False,
 ) -> None:
     """Run one scenario under several policies: one table, and with ``all`` or --out a folder with a Pareto plot."""
-    from slicesim.comparison import ALL, prepare_comparison
+    from slicesim.comparison import ALL, prepare
     from slicesim.report.comparison import comparison_notes, comparison_table
     from slicesim.report.folder import check_free
     from slicesim.scenario import parse_assignments
@@ -83,7 +83,7 @@ def compare(
     folder = out or (Path("results") / f"{config.stem}-compare" if everything else None)
     if folder is not None:
         check_free(folder)
-    prepared = prepare_comparison(config, names, model=model, trace=trace, set=parse_assignments(set_ or []))
+    prepared = prepare(config, names, model=model, trace=trace, set=parse_assignments(set_ or []))
     with progress_bar("replaying", prepared.tokens) as progress:
         compared = prepared.run(jobs or (cores() if everything else 1), progress)
     heed_interrupt()
@@ -123,20 +123,17 @@ def mrc(
     json: JsonOption = False,
 ) -> None:
     """Miss rates and flash traffic over cache sizes: one pass for LRU, replays for other policies."""
-    from slicesim.comparison import ALL, prepare_comparison
     from slicesim.curves import miss_rate_curves
     from slicesim.report.curves import mrc_notes, mrc_tables
     from slicesim.report.folder import check_free
     from slicesim.scenario import parse_assignments
+    from slicesim.simulation import prepare_comparison
 
     folder = out or Path("results") / f"{config.stem}-mrc"
     check_free(folder)
-    names = policy_names(policies)
-    if ALL in names:
-        raise UserError("--policies: all is for slicesim compare; name the policies whose curves you want")
     simulations = prepare_comparison(
-        config, names, model=model, trace=trace, set=parse_assignments(set_ or [])
-    ).simulations
+        config, policy_names(policies), model=model, trace=trace, set=parse_assignments(set_ or [])
+    )
     requests = [simulation.request() for simulation in simulations]
     with progress_bar("replaying", len(requests) * points) as progress:
         study = miss_rate_curves(

@@ -66,7 +66,6 @@ def test_headroom_adds_the_bound(slicesim, here):
     [
         (("--policies", "lru-hihg"), "no preset 'lru-hihg' (did you mean 'lru-high'?)"),
         (("--policies", "dbsc,dbsc"), "two of the policies are called 'dbsc': leave one out"),
-        (("--policies", "all"), "--policies: all is for slicesim compare"),
         (("--policies", ","), "--policies: give at least one policy"),
         (("--from", "0.000001"), "--from: 1e-06 GB hold less than one batch of experts; give at least 1.344e-05"),
         (("--to", "0.000001"), "--to: 1e-06 GB is below the smallest size of 1.344e-05 GB"),
