@@ -84,11 +84,15 @@ def compare(
     if folder is not None:
         check_free(folder)
     prepared = prepare(config, names, model=model, trace=trace, set=parse_assignments(set_ or []))
+    said = {simulation.policy.label: simulation.warnings for simulation in prepared.simulations}
+    for label, warnings in said.items():
+        warn(warnings, label)
     with progress_bar("replaying", prepared.tokens) as progress:
         compared = prepared.run(jobs or (cores() if everything else 1), progress)
     heed_interrupt()
     for entry in compared.entries:
-        warn(entry.summary["warnings"], entry.summary["policy"])
+        label = entry.summary["policy"]
+        warn(entry.summary["warnings"][len(said[label]) :], label)
     if folder is not None:
         compared.save(folder)
     if json:
