@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from slicesim.bound.prices import Reuses, least_read_bytes
 from slicesim.compiled import jit
 from slicesim.decide import DecodeDemand, Demand, PrefillDemand, Request
-from slicesim.decide.demand import LSB_FETCHED, LSB_HIT, MSB_FETCHED, MSB_HIT, has
+from slicesim.decide.demand import LSB_AHEAD, LSB_FETCHED, LSB_HIT, MSB_AHEAD, MSB_FETCHED, MSB_HIT, has
 from slicesim.policies import LSB, MSB
 
 #: Intervals kept at once, ten bytes each: longer runs are bounded part by part, and the parts add up.
@@ -24,7 +24,8 @@ class FlashBound:
 
     Proof and definition: docs/bound.md. What prompts ask for, and what the policy topped up after them, may stay in the
     cache at no cost. The capacity is that of all caches together where each layer has one; the bound is weaker there.
-    capacities: in bytes, of the caches that are asked about [default: the request's own].
+    Where a cache was seen to hold more than its capacity (all experts resident, or one batch too large), no bound is
+    known, and it is 0. capacities: in bytes, of the caches that are asked about [default: the request's own].
     """
 
     def __init__(self, request: Request, capacities: Sequence[int] = ()) -> None:
@@ -39,10 +40,13 @@ class FlashBound:
         self._parts: list[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int16]]] = []
         self._kept = 0
         self._bytes = [0] * len(self._capacities)
+        self._most_bytes = request.capacity_bytes
+        self._overfilled = False
 
     def add(self, demand: Demand) -> None:
         """Enter the next demand table."""
         is_decode = isinstance(demand, DecodeDemand)
+        self._overfilled |= bool(np.max(demand.resident_bytes, initial=0) > self._most_bytes)
         request = int(demand.request[0]) if isinstance(demand, DecodeDemand) else demand.request
         if request != self._request and self._reset_each_request:
             self._last[:] = _COLD
@@ -56,6 +60,8 @@ class FlashBound:
 
     def decode_bytes(self) -> list[int]:
         """Return the bound for all that was entered, at each capacity."""
+        if self._overfilled:
+            return [0] * len(self._bytes)
         self._close()
         return self._bytes
 
@@ -101,6 +107,7 @@ def _enter(expert, outcome, experts, first, last, begin, end, kind, cold):
     expert, outcome: [tokens, layers, top_k]; first: number of the first batch; last: of each slice's look-up before.
     """
     count = 0
+    hit, at_once = (MSB_HIT, LSB_HIT), (MSB_HIT | MSB_AHEAD, LSB_HIT | LSB_AHEAD)
     for token in range(outcome.shape[0]):
         for layer in range(outcome.shape[1]):
             batch = first + token * outcome.shape[1] + layer
@@ -110,6 +117,8 @@ def _enter(expert, outcome, experts, first, last, begin, end, kind, cold):
                 for own in range(2):
                     if what & ((MSB_HIT | MSB_FETCHED) if own == MSB else (LSB_HIT | LSB_FETCHED)):
                         before = last[entry + own]
+                        if before == _COLD and what & at_once[own] == hit[own]:
+                            before = 0  # there from the beginning
                         if before == _COLD:
                             cold[2 * layer + own] += 1
                         elif before < batch:

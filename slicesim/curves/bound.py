@@ -86,9 +86,10 @@ def _kind(request: Request) -> str:
 
 def _bounds(request: Request, capacities: IntArray) -> tuple[IntArray, int]:
     """Replay once, with room for all, and bound what was looked up at each capacity; with the decode tokens."""
-    bound = FlashBound(request, capacities.tolist())
+    roomy = dataclasses.replace(request, capacity_bytes=all_bytes(request))
+    bound = FlashBound(roomy, capacities.tolist())
     tokens = 0
-    for demand in decide(dataclasses.replace(request, capacity_bytes=all_bytes(request))):
+    for demand in decide(roomy):
         bound.add(demand)
         tokens += len(demand.token) if isinstance(demand, DecodeDemand) else 0
     return np.array(bound.decode_bytes(), dtype=np.int64), tokens

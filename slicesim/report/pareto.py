@@ -34,16 +34,17 @@ _LOOKS = {
 }
 
 #: Points closer than this across share a column of labels. Distances in pixels.
-_COLUMN, _LINE, _GAP = 60, 15, 16
+_COLUMN, _LINE, _GAP = 60, 15, 45
 
 
 def pareto_front(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows that no other one beats in energy and quality, by falling quality; offline ones do not count.
+    """Return the rows that no other one beats in energy and quality, by falling quality.
 
-    Rows without decode tokens have neither, and are passed over.
+    Those that know the future do not count, nor those without headroom, which no capacity binds. Rows without decode
+    tokens have neither energy nor quality, and are passed over.
     """
     front: list[Row] = []
-    online = [row for row in rows if not row["offline"] and _is_drawn(row)]
+    online = [row for row in rows if not row["offline"] and row["headroom"] is not None and _is_drawn(row)]
     for row in sorted(online, key=lambda row: (row[QUALITY], row[ENERGY])):
         if not front or row[ENERGY] < front[-1][ENERGY]:
             front.append(row)
@@ -124,13 +125,16 @@ def _labels(axis: Axes, rows: Sequence[Row]) -> None:
         heights = spread(place[column, 1], _LINE, frame.y0, frame.y1)
         for number, height in zip(column, heights, strict=True):
             row, at = rows[number], axis.transData.inverted().transform((across, height))
-            headroom = row.get("headroom")
+            headroom = row["headroom"]
             axis.annotate(
                 row["policy"] + (f"  {headroom:.2f}x" if headroom else ""),
                 (row[QUALITY], row[ENERGY] * 1e-9), tuple(at), fontsize=7, va="center",
                 ha="left" if right else "right", color=_LOOKS[row["objects"]].colour,
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
-                arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "#999999", "shrinkA": 0, "shrinkB": 2},
+                arrowprops={
+                    "arrowstyle": "-", "linewidth": 0.4, "color": "#999999", "shrinkA": 0, "shrinkB": 2,
+                    "relpos": (0.0 if right else 1.0, 0.5),
+                },
             )  # fmt: skip
 
 

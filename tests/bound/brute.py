@@ -8,7 +8,7 @@ import numpy as np
 
 from slicesim.bound import FlashBound
 from slicesim.decide import DecodeDemand, PrefillDemand
-from slicesim.decide.demand import LSB_FETCHED, LSB_HIT, LSB_REQUESTED, MSB_FETCHED, MSB_HIT
+from slicesim.decide.demand import LSB_FETCHED, LSB_REQUESTED, MSB_FETCHED
 from tests.curves.samples import make_trace, policy, request_of, sizes_of
 
 LAYERS, EXPERTS = 2, 2
@@ -76,18 +76,18 @@ def bound(case: Case) -> int:
 
 
 def _outcomes(asked: tuple[int, ...]) -> dict[int, int]:
-    """By expert; hit or fetched is all the same to the bound."""
-    found = {entry // 2 % EXPERTS: MSB_HIT if entry % 4 else MSB_FETCHED for entry in asked if entry % 2 == 0}
+    """By expert. Hit or fetched is all the same to the bound, but that nothing is there from the beginning."""
+    found = {entry // 2 % EXPERTS: MSB_FETCHED for entry in asked if entry % 2 == 0}
     for entry in asked:
         if entry % 2:
-            found[entry // 2 % EXPERTS] |= LSB_REQUESTED | (LSB_FETCHED if entry % 4 == 1 else LSB_HIT)
+            found[entry // 2 % EXPERTS] |= LSB_REQUESTED | LSB_FETCHED
     return found
 
 
 def _token(layers: tuple[tuple[int, ...], ...]) -> DecodeDemand:
     one = np.zeros(1, dtype=np.int64)
     demand = DecodeDemand.empty(one, one, one, (1, LAYERS, EXPERTS), 0)
-    demand.expert[:], demand.outcome[:] = np.arange(EXPERTS), 0
+    demand.expert[:], demand.outcome[:], demand.resident_bytes[:] = np.arange(EXPERTS), 0, 0
     for layer, asked in enumerate(layers):
         for expert, outcome in _outcomes(asked).items():
             demand.outcome[0, layer, expert] = outcome

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slicesim.bound import Reuses, flash_bound, least_read_bytes
+from slicesim.bound import FlashBound, Reuses, flash_bound, least_read_bytes
+from slicesim.decide import decide
+from slicesim.decide.demand import LSB_FETCHED, LSB_HIT, MSB_FETCHED, MSB_HIT
 from tests.bound.brute import Case, bound, optimum, random_case
+from tests.kit import EXPERT_BYTES, random_trace, simulation
 
 A, B, C = (0,), (2,), (4,)  # MSB slices: experts 0 and 1 of layer 0, expert 0 of layer 1
 
@@ -69,6 +74,29 @@ def test_parts_of_a_long_run_add_up_to_a_bound(seed):
     finally:
         flash_bound._MOST_REUSES = most
     assert whole <= optimum(case)
+
+
+def test_a_cache_that_holds_more_than_its_capacity_has_no_bound():
+    trace = random_trace(3, 20)
+    own = simulation(trace, policy="lru-high").request()
+    bound, tight = FlashBound(own), FlashBound(replace(own, capacity_bytes=own.capacity_bytes // 2))
+    for demand in decide(own):
+        bound.add(demand)
+        tight.add(demand)
+    assert bound.decode_bytes()[0] > 0
+    assert tight.decode_bytes() == [0]
+
+
+def test_what_was_there_from_the_beginning_is_not_cold():
+    """A cache of all 16 experts: as if filled before the first token, it reads nothing, and need not."""
+    own = simulation(random_trace(3, 20), policy="dbsc", cache__capacity_gb=16 * EXPERT_BYTES / 1e9).request()
+    bound = FlashBound(own)
+    for demand in decide(own):
+        outcome = demand.outcome
+        outcome[outcome & MSB_FETCHED != 0] ^= MSB_FETCHED | MSB_HIT
+        outcome[outcome & LSB_FETCHED != 0] ^= LSB_FETCHED | LSB_HIT
+        bound.add(demand)
+    assert bound.decode_bytes() == [0]
 
 
 def test_no_reuses():

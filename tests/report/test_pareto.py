@@ -23,6 +23,7 @@ ROWS = [
     row("b", 0.3, 2e9, objects="whole"),
     row("as good, but costlier", 0.1, 7e9, objects="msb"),
     row("knows the future", 0.05, 1e9, offline=True),
+    row("holds all", 0.01, 1e8, headroom=None),
     row("nothing decoded", None, None, headroom=None),
 ]
 
@@ -40,7 +41,7 @@ def test_every_name_is_drawn_and_the_stamp_too(tmp_path, monkeypatch):
     plain = Figure.text
     monkeypatch.setattr(Figure, "text", lambda *words, **keys: stamped.append(words[3]) or plain(*words, **keys))
     pareto_plot(ROWS, "Heading", trace, tmp_path / "p.png")
-    assert sorted(written) == sorted(f"{own['policy']}  1.50x" for own in ROWS[:-1])
+    assert sorted(written) == sorted([*(f"{own['policy']}  1.50x" for own in ROWS[:-2]), "holds all"])
     assert "SYNTHETIC TRACE" in stamped
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
