@@ -18,7 +18,7 @@ from slicesim.trace import PREFILL, MemoryTrace
 from tests.kit import make_trace, random_trace, simulation
 from tests.parity.test_decisions import EVICTIONS, budgets, caches, priors, sizes_of, traces
 
-KNOW_THE_FUTURE = {"belady", "static"}
+KNOW_THE_FUTURE = {"belady", "belady-slices", "static"}
 ONLINE = sorted(set(presets()) - KNOW_THE_FUTURE)
 
 
