@@ -103,7 +103,7 @@ def comparison_table(compared: Comparison) -> Table:
         caption=provenance(description)
         + "; quality is an open-loop proxy; headroom: flash bytes / least for the same look-ups (docs/bound.md)",
     )
-    table.add_column("policy")
+    table.add_column("policy", no_wrap=True)
     table.add_column("constraint")
     for column in COLUMNS:
         table.add_column(column.heading, justify="right")
