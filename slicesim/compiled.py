@@ -27,7 +27,7 @@ from slicesim.version import __version__
 
 COMPILING = "slicesim: compiling; later runs load the result from disk\n"
 
-_ROOMS = (".", "decide", "schedule", "policies", "curves", "quality", "trace", "trace/twin", "amat")
+_ROOMS = (".", "decide", "schedule", "policies", "curves", "bound", "quality", "trace", "trace/twin", "amat")
 
 
 def jit(function: Callable[..., Any], *, inlined: bool = False) -> Any:

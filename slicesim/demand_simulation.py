@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -86,6 +86,10 @@ class DemandSimulation(Replay):
             missed, hit = self.trace.flash_read_bytes[part], self.trace.hit_bytes[part]
             recorded = {"missed_bytes": missed, "lookup_bytes": missed + hit}
             yield demand, work, Decided(counted.columns | recorded, counted.amounts)
+
+    def flash_bound(self) -> NoReturn:
+        """Refuse: nobody knows which slices were looked up."""
+        raise UserError(f"{self.trace.name} is a demand trace, its look-ups are not known: leave --headroom out")
 
     def decision_key(self) -> str:
         """What the load follows from: the trace and the model."""

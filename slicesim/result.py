@@ -14,7 +14,7 @@ import pandas as pd
 from slicesim.decide import DecodeDemand, Demand
 from slicesim.policies import Constraint
 from slicesim.report.folder import SUMMARY, write_folder
-from slicesim.report.summary import constraint_report, summarise
+from slicesim.report.summary import constraint_report, optimum_report, summarise
 from slicesim.report.timeline import Part, events, write_timeline
 from slicesim.rows import Rows
 from slicesim.schedule import Plan, Timeline
@@ -51,9 +51,13 @@ class Result:
     window: Window
 
     @classmethod
-    def collect(cls, head: dict[str, Any], constraint: Constraint, rows: Rows, window: Window) -> Result:
-        """Sum up the rows of all demand tables."""
+    def collect(
+        cls, head: dict[str, Any], constraint: Constraint, rows: Rows, window: Window, bound_bytes: int | None = None
+    ) -> Result:
+        """Sum up the rows of all demand tables. bound_bytes: least flash bytes of decode, where they are known."""
         summary = {**head, **summarise(rows.phases)}
+        if bound_bytes is not None:
+            summary["decode"]["optimum"] = optimum_report(summary["decode"], bound_bytes)
         summary["decode"]["constraint"] = constraint_report(rows.active, constraint)
         summary["warnings"] = [*head["warnings"], *_hindsight(summary["decode"])]
         return cls(summary, rows, window)

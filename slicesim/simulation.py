@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from slicesim.account import Decided, account
 from slicesim.ahead import ahead
+from slicesim.bound import FlashBound
 from slicesim.checks import (
     all_resident_warning,
     capacity_bytes,
@@ -51,9 +52,11 @@ def simulate(
     policy: str | None = None,
     set: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
+    headroom: bool = False,
 ) -> Result:
     """Run one scenario and return its Result.
 
+    headroom: work out the lower bound on flash bytes too (``decode["optimum"]``), which takes about a second.
     config: a YAML file, or a Scenario; model, trace, policy and ``set`` (``{"cache.capacity_gb": 2.4}``) override it
     (they need a file). ``trace`` may also be a trace in memory. Raises UserError for whatever the user can put right.
     """
@@ -67,7 +70,7 @@ def simulate(
         scenario = Scenario.load(config, model=model, trace=path, policy=policy, assignments=set)
     from slicesim.preparation import prepare  # which knows this module
 
-    return prepare(scenario, in_memory).run(progress)
+    return prepare(scenario, in_memory).run(progress, headroom)
 
 
 def compare(
@@ -79,9 +82,14 @@ def compare(
     set: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> list[Result]:
-    """Run one scenario under several policies on the same trace; results in the order of ``policies``."""
-    simulations = prepare_comparison(config, policies, model=model, trace=trace, set=set)
-    return [simulation.run(progress) for simulation in simulations]
+    """Run one scenario under several policies on the same trace; results in the order of ``policies``.
+
+    ``all`` stands for every preset that the trace allows. Each one bears its headroom (``decode["optimum"]``).
+    """
+    from slicesim.comparison import prepare  # which knows this module
+
+    prepared = prepare(config, policies, model=model, trace=trace, set=set)
+    return [simulation.run(progress, headroom=True) for simulation in prepared.simulations]
 
 
 def prepare_comparison(
@@ -129,9 +137,13 @@ class Replay(ABC):
     def describe(self) -> dict[str, Any]:
         """Return the head of its summary."""
 
-    def run(self, progress: Progress | None = None) -> Result:
-        """Replay the trace and collect the result."""
-        (result,) = replay_together([self], progress)
+    @abstractmethod
+    def flash_bound(self) -> FlashBound:
+        """Return what bounds its flash bytes from the demand tables; raises UserError where nothing is decided."""
+
+    def run(self, progress: Progress | None = None, headroom: bool = False) -> Result:
+        """Replay the trace and collect the result, with its headroom where asked for."""
+        (result,) = replay_together([self], progress, headroom)
         return result
 
     def tables(self) -> Iterator[tuple[Demand, Plan, Timeline]]:
@@ -142,7 +154,9 @@ class Replay(ABC):
         clock.finish()
 
 
-def replay_together(simulations: Sequence[Replay], progress: Progress | None = None) -> Iterator[Result]:
+def replay_together(
+    simulations: Sequence[Replay], progress: Progress | None = None, headroom: bool = False
+) -> Iterator[Result]:
     """Replay simulations whose decisions are the same (one ``decision_key``): decide once, time each one by itself.
 
     Yields the results in the given order, once all are through. Demand tables are passed on one by one, none is kept;
@@ -158,8 +172,11 @@ def replay_together(simulations: Sequence[Replay], progress: Progress | None = N
     clocks = [simulation.clock() for simulation in simulations]
     windows = [Window(simulation.scenario.settings.schedule.timeline_tokens) for simulation in simulations]
     rows = [Rows(getattr(simulation.constraint, "start_step", 0)) for simulation in simulations]
+    bound = first.flash_bound() if headroom else None
     done = 0
     for demand, work, decided in first.decided():
+        if bound is not None:
+            bound.add(demand)
         for clock, window, own in zip(clocks, windows, rows, strict=True):
             plan, timeline = clock.run(work)
             own.add(account(decided, plan, timeline, clock.hardware))
@@ -171,8 +188,9 @@ def replay_together(simulations: Sequence[Replay], progress: Progress | None = N
         raise UserError(f"{first.scenario.settings.trace.path}: the trace holds no tokens")
     for clock in clocks:
         clock.finish()
+    bound_bytes = None if bound is None else bound.decode_bytes()[0]
     for simulation, window in zip(simulations, windows, strict=True):
-        yield Result.collect(simulation.describe(), simulation.constraint, rows.pop(0), window)
+        yield Result.collect(simulation.describe(), simulation.constraint, rows.pop(0), window, bound_bytes)
 
 
 @dataclass(frozen=True)
@@ -231,6 +249,10 @@ class Simulation(Replay):
         for demand, work in ahead(tables) if decision.is_compiled else tables:
             mass = GateMass.of(demand, self.sizes, self.scenario.settings.amat)
             yield demand, work, Decided.of(demand, work, self.sizes, mass)
+
+    def flash_bound(self) -> FlashBound:
+        """Return what bounds its flash bytes from the demand tables."""
+        return FlashBound(self.request())
 
     def identity(self) -> dict[str, Any]:
         """Return all that the figures follow from, as plain data: values and contents, no paths and no sources."""

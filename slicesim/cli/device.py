@@ -21,6 +21,9 @@ def run(
     policy: PolicyOption = None,
     engine: Annotated[str | None, typer.Option(help="fast (compiled, the default) or reference (SimPy).")] = None,
     set_: SetOption = None,
+    headroom: Annotated[
+        bool, typer.Option("--headroom", help="Bound the flash bytes from below too (about a second).")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Result folder [default: results/NAME of the config].", readable=False)
     ] = None,
@@ -39,7 +42,7 @@ def run(
     simulation = prepare(scenario)
     warn(simulation.warnings)
     with progress_bar("replaying", simulation.tokens) as progress:
-        result = simulation.run(progress)
+        result = simulation.run(progress, headroom)
     heed_interrupt()
     result.save(folder)
     warn(result.summary["warnings"][len(simulation.warnings) :])
@@ -53,31 +56,53 @@ def run(
 @app.command()
 def compare(
     config: Config,
-    policies: Annotated[str, typer.Option(help="Presets or file.py:Class, with commas; gains are against the first.")],
+    policies: Annotated[
+        str, typer.Option(help="Presets or file.py:Class, with commas; gains are against the first. Or: all.")
+    ],
     trace: TraceOption = None,
     model: ModelOption = None,
     set_: SetOption = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes at once [default: one per core for all, else 1].")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Result folder [default: results/NAME-compare for all, else none].", readable=False),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Run one scenario under several policies and print one table."""
-    from slicesim.report.tables import comparison, comparison_table
+    """Run one scenario under several policies: one table, and with ``all`` or --out a folder with a Pareto plot."""
+    from slicesim.comparison import ALL, prepare
+    from slicesim.report.comparison import comparison_notes, comparison_table
+    from slicesim.report.folder import check_free
     from slicesim.scenario import parse_assignments
-    from slicesim.simulation import prepare_comparison
+    from slicesim.workers import cores
 
-    simulations = prepare_comparison(
-        config, policy_names(policies), model=model, trace=trace, set=parse_assignments(set_ or [])
-    )
-    results = []
-    for simulation in simulations:
-        label = simulation.policy.label
-        warn(simulation.warnings, label)
-        with progress_bar(label, simulation.tokens) as progress:
-            results.append(simulation.run(progress).summary)
-        warn(results[-1]["warnings"][len(simulation.warnings) :], label)
+    names = policy_names(policies)
+    everything = ALL in names
+    folder = out or (Path("results") / f"{config.stem}-compare" if everything else None)
+    if folder is not None:
+        check_free(folder)
+    prepared = prepare(config, names, model=model, trace=trace, set=parse_assignments(set_ or []))
+    said = {simulation.policy.label: simulation.warnings for simulation in prepared.simulations}
+    for label, warnings in said.items():
+        warn(warnings, label)
+    with progress_bar("replaying", prepared.tokens) as progress:
+        compared = prepared.run(jobs or (cores() if everything else 1), progress)
+    heed_interrupt()
+    for entry in compared.entries:
+        label = entry.summary["policy"]
+        warn(entry.summary["warnings"][len(said[label]) :], label)
+    if folder is not None:
+        compared.save(folder)
     if json:
-        print_json(comparison(results))
-    else:
-        print_table(comparison_table(results))
+        print_json(compared.describe())
+        return
+    print_table(comparison_table(compared))
+    for note in comparison_notes(compared):
+        typer.echo(note)
+    if folder is not None:
+        typer.echo(f"written: {folder}/ (summary.json, comparison.parquet, pareto.png)")
 
 
 @app.command()
@@ -94,6 +119,7 @@ def mrc(
         float | None, typer.Option("--from", metavar="GB", help="Smallest cache [default: one batch].")
     ] = None,
     to: Annotated[float | None, typer.Option(metavar="GB", help="Largest cache [default: all experts].")] = None,
+    headroom: Annotated[bool, typer.Option("--headroom", help="Draw the lower bound on flash bytes too.")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Replays at once.")] = 1,
     out: Annotated[
         Path | None, typer.Option(help="Result folder [default: results/NAME-mrc of the config].", readable=False)
@@ -114,7 +140,9 @@ def mrc(
     )
     requests = [simulation.request() for simulation in simulations]
     with progress_bar("replaying", len(requests) * points) as progress:
-        study = miss_rate_curves(requests, points, from_gb=from_, to_gb=to, jobs=jobs, progress=progress)
+        study = miss_rate_curves(
+            requests, points, from_gb=from_, to_gb=to, jobs=jobs, headroom=headroom, progress=progress
+        )
     heed_interrupt()
     description = study.describe(simulations[0].describe())
     study.save(folder, description)

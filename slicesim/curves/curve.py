@@ -45,7 +45,7 @@ class Curve(Protocol):
 
     @property
     def method(self) -> str:
-        """How it was made: ``one pass`` or ``replay``."""
+        """How it was made: ``one pass`` or ``replay``; ``bound`` for what no cache can read less than."""
 
     def at(self, capacities: ArrayLike) -> dict[str, Counts]:
         """Return the counts of ``prefill`` and ``decode`` at these cache sizes in bytes."""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from slicesim.curves.bound import bound_curves
 from slicesim.curves.cliff import cliff_bytes
 from slicesim.curves.curve import Curve, all_bytes, least_bytes
 from slicesim.curves.one_pass import WARM_PROMPT, lru_curve, why_not_one_pass
@@ -48,9 +49,12 @@ def miss_rate_curves(
     from_gb: float | None = None,
     to_gb: float | None = None,
     jobs: int = 1,
+    headroom: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Study:
     """Return the curves of these policies at ``points`` sizes: from one batch to all experts, unless told otherwise.
+
+    headroom: with the lower bound on flash bytes beside them, one curve for each kind of look-ups.
 
     LRU takes one pass over the trace where that is exact, any other policy one replay for each size, ``jobs`` of them
     at once; those with a cliff are replayed around it too. progress: called with the number of (policy, size)
@@ -82,6 +86,8 @@ def miss_rate_curves(
         optimal = isinstance(eviction, Belady)
         note = _note(request, reason, prompts=curve.at(sizes[:1])["prefill"].tokens > 0)
         lines.append(Line(curve, drawn_at, eviction.needs_future, optimal, cliff, note))
+    bounds = bound_curves(requests, sizes) if headroom else []
+    lines += [Line(bound, sizes, True, False, None, bound.note) for bound in bounds]
     return Study(tuple(lines), sizes)
 
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX"
 
+#: Method of a curve that is no policy's.
+BOUND = "bound"
+_BOUND_LINES = (":", "-.", "-")
+
 
 def mrc_tables(study: Summary) -> list[Table]:
     """Return one table for each phase: per size, miss rate of slice requests and flash traffic of every policy."""
@@ -29,13 +33,17 @@ def mrc_tables(study: Summary) -> list[Table]:
         table = Table(title=f"{_title(study)}: {phase}", caption=provenance(study))
         table.add_column("cache (GB)", justify="right")
         for curve in study["curves"]:
-            table.add_column(f"{curve['policy']}\nmiss %", justify="right")
-            table.add_column("\nflash MB/token", justify="right")
+            if curve["method"] != BOUND:
+                table.add_column(f"{curve['policy']}\nmiss %", justify="right")
+                table.add_column("\nflash MB/token", justify="right")
+            elif any(point["policy"] == curve["policy"] for point in points):
+                table.add_column(f"{curve['policy']}\nflash MB/token", justify="right")
         cells: dict[int, list[str]] = {}
         for point in points:  # policy by policy, each by rising size
             rate, flash = point["miss_rate_slices"], point["flash_bytes_per_token"]
             row = cells.setdefault(point["capacity_bytes"], [f"{point['capacity_gb']:.4g}"])
-            row += ["-" if rate is None else f"{100 * rate:.2f}", f"{flash / 1e6:,.1f}"]
+            row += [] if point["method"] == BOUND else ["-" if rate is None else f"{100 * rate:.2f}"]
+            row += [f"{flash / 1e6:,.1f}"]
         for row in cells.values():
             table.add_row(*row)
         tables.append(table)
@@ -71,7 +79,9 @@ def mrc_plot(study: Summary, drawn: pd.DataFrame, path: Path) -> None:
         if phase == "decode":
             _cliffs(rate, study)
             _cliffs(flash, study)
-        figure.legend(*rate.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+        figure.legend(
+            *flash.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=8
+        )
         finish(figure, f"{_title(study)}, {phase}", study["trace"], path)
 
 
@@ -85,6 +95,9 @@ def _title(study: Summary) -> str:
 def _lines(axis: Axes, study: Summary, shown: pd.DataFrame, column: str, factor: float) -> None:
     for number, curve in enumerate(study["curves"]):
         own = shown[shown["policy"] == curve["policy"]]
+        if curve["method"] == BOUND:
+            _bound(axis, own, column, factor, _BOUND_LINES[number % len(_BOUND_LINES)])
+            continue
         replayed = curve["method"] == "replay"
         axis.plot(
             own["capacity_gb"], own[column] * factor, label=_label(curve), color=_colour(number), linewidth=1.5,
@@ -95,6 +108,17 @@ def _lines(axis: Axes, study: Summary, shown: pd.DataFrame, column: str, factor:
     axis.set_xlim(left=0)
     axis.set_ylim(bottom=0)
     axis.grid(alpha=0.25, linewidth=0.5)
+
+
+def _bound(axis: Axes, own: pd.DataFrame, column: str, factor: float, line: str) -> None:
+    """Draw what no cache reaches; a bound on bytes has no miss rate. It is worked out at the marked sizes alone."""
+    if own[column].notna().any():
+        label = f"{own['policy'].iloc[0]} (at the marked sizes)"
+        heights = own[column] * factor
+        axis.plot(
+            own["capacity_gb"], heights, label=label, color="#666666", linewidth=1, linestyle=line, marker=".",
+            markersize=4,
+        )  # fmt: skip
 
 
 def _label(curve: dict[str, Any]) -> str:

@@ -46,6 +46,14 @@ def constraint_report(active: ActiveTotals, constraint: Constraint) -> dict[str,
     }
 
 
+def optimum_report(decode: Mapping[str, Any], bound_bytes: int) -> dict[str, Any]:
+    """Bytes that any cache reads from flash at least for these look-ups, and how many times as many were read."""
+    return {
+        "flash_read_bytes_bound": bound_bytes,
+        "headroom": _share(decode["bytes"]["flash_read"], bound_bytes),
+    }
+
+
 def _phase(totals: PhaseTotals, tokens: int) -> dict[str, Any]:
     total = totals.sums
 

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import signal
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
 from pathlib import Path
-from threading import Thread, current_thread, main_thread
 
 import pandas as pd
 
@@ -21,7 +16,8 @@ from slicesim.simulation import Simulation, replay_together
 from slicesim.sweeps.grid import Point, read_sweep
 from slicesim.sweeps.store import Store
 from slicesim.sweeps.table import row, table
-from slicesim.trace import Trace, load_trace
+from slicesim.trace import Trace
+from slicesim.workers import in_processes, same_trace
 
 #: Rows (points x tokens) that one replay keeps: bounds the memory, and what a kill can cost.
 ROWS_AT_ONCE = 1_000_000
@@ -145,64 +141,23 @@ def _run(batches: list[list[Task]], jobs: int, within: Progress) -> Iterator[Fin
 
             yield list(zip((task.digest for task in batch), _summaries(simulations, tick), strict=True))
         return
-    from joblib import Parallel, delayed  # type: ignore[import-untyped]
-    from joblib.externals.loky.process_executor import TerminatedWorkerError  # type: ignore[import-untyped]
-
     calls = (
-        delayed(_in_worker)(
-            os.getcwd(),
+        (
             [task.digest for task in batch],
             [task.point.scenario for task in batch],
             batch[0].simulation.trace.digest,
         )
         for batch in batches
     )
-    try:
-        yield from Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")(calls)
-    except TerminatedWorkerError:
-        raise UserError(
-            "a worker process was killed (out of memory?): run again with fewer --jobs; finished points are kept"
-        ) from None
+    yield from in_processes(_in_worker, calls, jobs, kept="; finished points are kept")
 
 
-def _in_worker(folder: str, digests: list[str], scenarios: list[Scenario], trace_digest: str) -> Finished:
-    """Run a batch in another process, to which only plain data goes: it opens trace and strategies by itself.
-
-    folder: from which relative paths are read; a worker may have been started in another one.
-    """
-    _settle()
-    os.chdir(folder)
+def _in_worker(digests: list[str], scenarios: list[Scenario], trace_digest: str) -> Finished:
+    """Run a batch in another process."""
     settings = scenarios[0].settings
-    trace = _trace(settings.trace.path, settings.model, trace_digest)
+    trace = same_trace(settings.trace.path, settings.model, trace_digest)
     simulations = [Simulation.prepare(scenario, trace) for scenario in scenarios]
     return list(zip(digests, _summaries(simulations), strict=True))
-
-
-@cache
-def _settle() -> None:
-    """Make a worker process heed its parent alone.
-
-    It leaves Ctrl-C to the parent, and ends when that is killed: joblib's workers would wait for work for minutes.
-    """
-    if current_thread() is main_thread():  # elsewhere no signals arrive
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.2)
-        os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
-
-
-@lru_cache(maxsize=2)
-def _trace(path: str, model: str, digest: str) -> Trace:
-    """Open a trace once per process; the digest keeps a worker from using what the file held in an earlier sweep."""
-    trace = load_trace(path, model=model)
-    if trace.digest != digest:
-        raise UserError(f"{path}: the trace was changed while the sweep runs")
-    return trace
 
 
 def _summaries(simulations: Sequence[Simulation], progress: Progress | None = None) -> list[str]:

@@ -79,6 +79,13 @@ def test_other_commands_need_routing(slicesim, load, command):
     )
 
 
+def test_a_recorded_load_has_no_headroom(slicesim, load):
+    code, out, err = slicesim("run", "c.yaml", "--trace", "x.demand.csv", "--out", "o", "--headroom")
+    assert (code, out) == (2, "")
+    assert err.endswith("slicesim: x.demand.csv is a demand trace, its look-ups are not known: leave --headroom out\n")
+    assert not (load / "o").exists()
+
+
 def test_sensitivity(slicesim, here):
     output = slicesim("sensitivity", "c.yaml", "--out", "s")
     assert output.code == 0

@@ -51,6 +51,16 @@ def test_it_agrees_with_a_run(slicesim, here):
             assert point["flash_bytes_per_token"] == pytest.approx(part["bytes"]["flash_read"] / part["tokens"])
 
 
+def test_headroom_adds_the_bound(slicesim, here):
+    words = ("mrc", "c.yaml", "--policies", "dbsc,lru-high", "--points", 3)
+    code, out, err = slicesim(*words, "--headroom")
+    assert code == 0, err
+    assert "no cache reads less for the look-ups of dbsc" in out
+    plain, bounded = (json.loads(slicesim(*words, *more, "--json").out) for more in ((), ("--headroom",)))
+    assert [curve["method"] for curve in bounded["curves"]] == ["replay", "one pass", "bound", "bound"]
+    assert [point for point in bounded["points"] if point["method"] != "bound"] == plain["points"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

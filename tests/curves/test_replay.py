@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from slicesim.curves import miss_rate_curves, replayed_curve
+from slicesim.curves.bound import bound_curves
 from slicesim.curves.curve import all_bytes, least_bytes
 from slicesim.errors import UserError
 from slicesim.policies import Eviction, SliceState
@@ -161,3 +162,32 @@ def test_sizes_that_cannot_be(keys, message):
 def test_the_same_policy_twice():
     with pytest.raises(UserError, match="two of the policies are called 'dbsc'"):
         miss_rate_curves([random_request("dbsc", SLICES)] * 2, 3)
+
+
+def test_the_bound_lies_below_every_policy_with_the_same_look_ups():
+    """Also at sizes where the policies' bytes are equal to it: all fits, each slice is read once."""
+    names = ("lru-slices", "dbsc", "belady-slices", "slicemoe")
+    study = miss_rate_curves([random_request(name, SLICES, prompt=4) for name in names], 5, headroom=True)
+    bound = study.lines[-1]
+    assert len(study.lines) == 5
+    assert (bound.curve.label, bound.curve.method) == ("lower bound, slices", "bound")
+    assert bound.note == "no cache reads less for the look-ups of lru-slices, dbsc, belady-slices"
+    frame = study.frame()
+    decode = frame[frame["phase"] == "decode"].set_index(["policy", "capacity_bytes"])["flash_bytes_per_token"]
+    for name in names[:3]:
+        assert (decode[bound.curve.label] <= decode[name] + 1e-9).all()
+    assert decode[bound.curve.label].is_monotonic_decreasing
+    assert "lower bound, slices" not in set(frame[frame["phase"] == "prefill"]["policy"])
+
+
+def test_one_bound_for_each_kind_of_look_ups():
+    whole, msb = (random_request(name, WHOLE) for name in ("lru-high", "lru-low"))
+    thresholds = [
+        request_of(whole.trace, policy("lru-slices", ("policy.precision.threshold", value)), SLICES)
+        for value in (0.1, 0.3)
+    ]
+    labels = [curve.label for curve in bound_curves([whole, *thresholds, msb], np.array([100, 200]))]
+    assert labels == [
+        "lower bound, whole experts", "lower bound, slices", "lower bound, slices of lru-slices",
+        "lower bound, MSB slices",
+    ]  # fmt: skip
