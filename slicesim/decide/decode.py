@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numba import types
 from numpy.typing import NDArray
 
 from slicesim.compiled import inlined, jit, overload
@@ -36,7 +37,8 @@ class Tokens(NamedTuple):
     """What the router asked for.
 
     ids, scores, critical: [tokens, layers, top_k]. Where the trace holds logits, and 0 tokens otherwise: logits,
-    all_scores (original gate scores of all experts) and all_critical, [tokens, layers, experts].
+    all_scores (original gate scores of all experts) and all_critical, [tokens, layers, experts]. skipped: as critical,
+    which experts precision leaves out; None where it never does: the code for it is left out.
     """
 
     ids: NDArray[np.int32]
@@ -45,6 +47,7 @@ class Tokens(NamedTuple):
     logits: NDArray[np.float32]
     all_scores: NDArray[np.float64]
     all_critical: NDArray[np.bool_]
+    skipped: NDArray[np.bool_] | None
 
 
 #: Cache-aware routing's memory of a layer: sum of the spreads of its logits, and how many there were.
@@ -78,6 +81,53 @@ def _select(self, logits, slices, base, slots, spread, strength, chosen):
     )
 
 
+def amend(self, slots, slices, base, memory):
+    """Drop or replace the experts that the routing strategy chooses to."""
+
+
+@overload(amend)
+def _amend(self, slots, slices, base, memory):
+    own = self.instance_class.compiled_amend
+    return lambda self, slots, slices, base, memory: own(self, slots, slices, base, memory)
+
+
+def route(self, slots, tokens, token, layer, slices, base, spreads, strength, chosen, memory, stock):
+    """Let the routing strategy change the choice, by logits or slot by slot."""
+
+
+@overload(route)
+def _route(self, slots, tokens, token, layer, slices, base, spreads, strength, chosen, memory, stock):
+    if hasattr(self.instance_class, "compiled_select"):
+        return lambda self, slots, tokens, token, layer, slices, base, spreads, strength, chosen, memory, stock: (
+            _choose(self, slots, tokens, token, layer, slices, base, spreads, strength, chosen)
+        )
+    return lambda self, slots, tokens, token, layer, slices, base, spreads, strength, chosen, memory, stock: (
+        _go_through(self, slots, slices, base, memory[layer], stock)
+    )
+
+
+def skip(slots, skipped, ids, token, layer):
+    """Drop the experts that precision leaves out."""
+
+
+@overload(skip)
+def _skip(slots, skipped, ids, token, layer):
+    if isinstance(skipped, types.NoneType):
+        return lambda slots, skipped, ids, token, layer: None
+    return lambda slots, skipped, ids, token, layer: _drop_skipped(slots, skipped[token, layer], ids[token, layer])
+
+
+def leave_out(slots, routing, skipped):
+    """Take back what was found out about experts that are dropped."""
+
+
+@overload(leave_out)
+def _leave_out(slots, routing, skipped):
+    if isinstance(routing, types.NoneType) and isinstance(skipped, types.NoneType):
+        return lambda slots, routing, skipped: None
+    return lambda slots, routing, skipped: _forget_dropped(slots)
+
+
 def guess(self, tokens, token, layer, before, guesses):
     """Enter the slices that the prefetch strategy would read ahead; return how many."""
 
@@ -90,13 +140,13 @@ def _guess(self, tokens, token, layer, before, guesses):
 
 @jit
 def serve(
-    first, stop, tokens, fetches_lsb, slices, caches, clock, order, rule, routing, spreads, book, window, future, slots,
-    chosen, prefetch, before, guesses, depth, budget_bytes, out,
+    first, stop, tokens, fetches_lsb, slices, caches, clock, order, rule, routing, spreads, memory, book, window, future,
+    slots, chosen, prefetch, before, guesses, depth, budget_bytes, out,
 ):  # fmt: skip
     """Serve batches from number ``first`` up to ``stop``; return the next one's number.
 
     tokens: Tokens; order, rule: who leaves, by which strategy; routing: rule of the routing strategy; spreads: SPREAD
-    [layers]; book, window: of the Ledger; future: Future; chosen: bool [experts], scratch; prefetch: rule of the
+    [layers], memory: int32 [layers, ...], of the routing; book, window: of the Ledger; future: Future; chosen: bool [experts], scratch; prefetch: rule of the
     prefetch strategy; before: SLOT [layers, top_k] of the last token; guesses: GUESS records [2 * experts], scratch;
     depth: layers looked ahead; budget_bytes: of prefetches in a batch; out: DecodeDemand. routing, future and prefetch
     are None where the policy does without: the code for them is left out.
@@ -115,13 +165,14 @@ def serve(
             out.strength[token] = book.strength
             out.step[token] = book.step
         _stock(slots, tokens.ids[token, layer], tokens.scores[token, layer], tokens.critical[token, layer])
+        skip(slots, tokens.skipped, tokens.ids, token, layer)
         if routing is not None:
-            spreads[layer].total += _spread(tokens.logits[token, layer])
-            spreads[layer].tokens += 1
-            spread = spreads[layer].total / spreads[layer].tokens
-            select(routing, tokens.logits[token, layer], slices, base, slots, spread, book.strength, chosen)
-            _reroute(slots, tokens, token, layer, chosen)
+            route(
+                routing, slots, tokens, token, layer, slices, base, spreads, book.strength, chosen, memory,
+                out.expert[token, layer],
+            )  # fmt: skip
         _look_up(slots, slices, base, fetches_lsb)
+        leave_out(slots, routing, tokens.skipped)
         if active(book):
             _deny(slots, tokens, token, layer, slices, base, book)
         if future is not None:
@@ -277,8 +328,54 @@ def _spread(logits):
 
 
 @jit
+def _choose(routing, slots, tokens, token, layer, slices, base, spreads, strength, chosen):
+    """Let the strategy choose anew by the scores of all experts."""
+    spreads[layer].total += _spread(tokens.logits[token, layer])
+    spreads[layer].tokens += 1
+    spread = spreads[layer].total / spreads[layer].tokens
+    select(routing, tokens.logits[token, layer], slices, base, slots, spread, strength, chosen)
+    _reroute(slots, tokens, token, layer, chosen)
+
+
+@jit
+def _go_through(routing, slots, slices, base, memory, stock):
+    """Let the strategy drop or replace experts slot by slot; stock: scratch [top_k]."""
+    for index in range(len(slots)):
+        stock[index] = slots[index].expert
+        if slots[index].outcome & DROPPED:
+            slots[index].expert = -1
+    amend(routing, slots, slices, base, memory)
+    for index in range(len(slots)):
+        slot = slots[index]
+        if slot.expert < 0:
+            slot.outcome = DROPPED
+            slot.expert = stock[index]
+        elif slot.expert != stock[index]:
+            slot.outcome = SUBSTITUTED
+
+
+@jit
+def _drop_skipped(slots, skipped, ids):
+    for index in range(len(ids)):
+        if skipped[index]:
+            for slot in slots:
+                if slot.expert == ids[index]:
+                    slot.outcome = DROPPED
+
+
+@jit
+def _forget_dropped(slots):
+    for slot in slots:
+        if slot.outcome & DROPPED:
+            slot.outcome = DROPPED
+
+
+@jit
 def _reroute(slots, tokens, token, layer, chosen):
-    """Newcomers take the slots of the originals that they replace, best with best; leaves ``chosen`` all false."""
+    """Newcomers take the slots of the originals that they replace, best with best; leaves ``chosen`` all false.
+
+    Where there are fewer newcomers, the originals left over are dropped.
+    """
     left = 0
     for slot in slots:
         if chosen[slot.expert]:
@@ -295,6 +392,9 @@ def _reroute(slots, tokens, token, layer, chosen):
             for expert in range(len(logits)):
                 if chosen[expert] and (newcomer < 0 or logits[expert] > logits[newcomer]):
                     newcomer = expert
+            if newcomer < 0:
+                slot.outcome = DROPPED
+                continue
             chosen[newcomer] = False
             slot.expert = newcomer
             slot.gate = tokens.all_scores[token, layer, newcomer]
