@@ -140,16 +140,17 @@ def _guess(self, tokens, token, layer, before, guesses):
 
 @jit
 def serve(
-    first, stop, tokens, fetches_lsb, slices, caches, clock, order, rule, routing, spreads, memory, book, window, future,
-    slots, chosen, prefetch, before, guesses, depth, budget_bytes, out,
+    first, stop, tokens, fetches_lsb, slices, caches, clock, order, rule, routing, spreads, memory, book, window,
+    future, slots, chosen, prefetch, before, guesses, depth, budget_bytes, out,
 ):  # fmt: skip
     """Serve batches from number ``first`` up to ``stop``; return the next one's number.
 
     tokens: Tokens; order, rule: who leaves, by which strategy; routing: rule of the routing strategy; spreads: SPREAD
-    [layers], memory: int32 [layers, ...], of the routing; book, window: of the Ledger; future: Future; chosen: bool [experts], scratch; prefetch: rule of the
-    prefetch strategy; before: SLOT [layers, top_k] of the last token; guesses: GUESS records [2 * experts], scratch;
-    depth: layers looked ahead; budget_bytes: of prefetches in a batch; out: DecodeDemand. routing, future and prefetch
-    are None where the policy does without: the code for them is left out.
+    [layers], memory: int32 [layers, experts, experts] or [layers, 0, 0], of the routing; book, window: of the Ledger;
+    future: Future; chosen: bool [experts], scratch; prefetch: rule of the prefetch strategy; before: SLOT [layers,
+    top_k] of the last token; guesses: GUESS records [2 * experts], scratch; depth: layers looked ahead; budget_bytes:
+    of prefetches in a batch; out: DecodeDemand. routing, future and prefetch are None where the policy does without:
+    the code for them is left out.
     It stops early where Python must make room: the batch before the returned one has overfilled the cache.
     """
     _, layers, top_k = tokens.ids.shape
@@ -499,7 +500,8 @@ def _replace(slots, index, tokens, token, layer, slices, base):
 
 @jit
 def _holds(slots, expert):
+    """Whether an expert runs in the batch; one that was dropped does not."""
     for slot in slots:
-        if slot.expert == expert:
+        if slot.expert == expert and not slot.outcome & DROPPED:
             return True
     return False

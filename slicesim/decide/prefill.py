@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from slicesim.decide.cache import hand_over, look_up_all, make_room, streaming_score
 from slicesim.decide.demand import (

@@ -76,9 +76,9 @@ class Stepper(Plane):
         return self.request.trace.header.has_logits and self.sees_logits
 
     def prompt_is_high(self, layer: int, ids: Ids, scores: FloatArray) -> BoolArray:
-        """Return which selections of a prompt run at high precision in a layer (by index); ids, scores: [tokens, top_k].
+        """Return which selections of a prompt run at high precision in a layer; ids, scores: [tokens, top_k].
 
-        What is resident is no matter: a prompt's experts are all streamed.
+        layer: its index. What is resident is no matter: a prompt's experts are all streamed.
         """
         policy = self.request.policy
         if policy.precision.objects != "slices":

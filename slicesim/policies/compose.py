@@ -56,6 +56,11 @@ class Policy:
     constraint: constraint.Constraint
     prefill_high: bool
 
+    @property
+    def needs_future(self) -> bool:
+        """Whether a strategy looks at what the trace has not told yet."""
+        return any(part.needs_future for part in (self.eviction, self.precision, self.prefetch, self.constraint))
+
     def describe(self) -> dict[str, Any]:
         """Return the resolved policy as plain data: every strategy with its name and all parameters."""
         parts: dict[str, Any] = {

@@ -102,10 +102,10 @@ class Bias(Constraint):
 class Bisect(Constraint):
     """Offline bisection: the smallest constant Cache-Prior strength whose miss rate meets the target. Needs logits.
 
-    Replays the whole trace at strength 0, at 1, then at the middle of what is left, until the smallest strength found to
-    meet the target lies within ``tolerance`` of one that does not (or ``most_replays`` are done). The rate is that of
-    decode slice requests from ``start_step`` of each request on. Nothing is denied. Where 1 misses the target too, 1 is
-    used and the rate reached is reported. Knows the whole trace: a baseline for ``bias``, not a system.
+    Replays the whole trace at strength 0, at 1, then at the middle of what is left, until the smallest strength found
+    to meet the target lies within ``tolerance`` of one that does not (or ``most_replays`` are done). The rate is that
+    of decode slice requests from ``start_step`` of each request on. Nothing is denied. Where 1 misses the target too,
+    1 is used and the rate reached is reported. Knows the whole trace: a baseline for ``bias``, not a system.
     Source: Cache-Prior (arXiv 2412.00099) sweeps a constant strength offline.
     Checked by: tests/decide/test_bisection.py (target met, and not by a strength lower by the tolerance).
     """

@@ -186,14 +186,14 @@ class FirstRanked(Precision):
     def critical(self, asked: Asked) -> BoolArray:
         """Return rank 0, and gates >= threshold."""
         first = asked.rank == 0
-        return first if self.threshold is None else first | (asked.gates >= self.threshold)
+        return np.asarray(first if self.threshold is None else first | (asked.gates >= self.threshold))
 
 
 class Budgeted(Precision):
     """At most so many experts of a token and layer run at high precision: the best of those above a threshold.
 
-    critical = rank < most and gate >= threshold, ranks by falling gate from 0. Source: standard; it bounds the LSB bytes
-    of a batch. An expert that routing or a budget brings in ranks behind the token's own choice.
+    critical = rank < most and gate >= threshold, ranks by falling gate from 0. Source: standard; it bounds the LSB
+    bytes of a batch. An expert that routing or a budget brings in ranks behind the token's own choice.
     Checked by: tests/policies/test_precision.py (by hand), tests/parity/test_decisions.py (plain Python).
     """
 
@@ -204,7 +204,7 @@ class Budgeted(Precision):
 
     def critical(self, asked: Asked) -> BoolArray:
         """Return ranks below ``most`` with gates >= threshold."""
-        return (asked.rank < self.most) & (asked.gates >= self.threshold)
+        return np.asarray((asked.rank < self.most) & (asked.gates >= self.threshold))
 
 
 class HobbitWidths(Precision):
@@ -212,10 +212,10 @@ class HobbitWidths(Precision):
 
     Sort the token's own choice by falling gate; u(i) = sum of gates before i / sum of all. u <= t1: high precision;
     t1 < u <= t2: low; u > t2: skipped (it counts as dropped, no look-up). u is 0 for the first: always high.
-    Source: HOBBIT (arXiv 2411.01433), unimportance score, T1 = 0.6 and T2 = 0.9 for Mixtral. Simplified: high and low are
-    bit slices of one expert here, not two copies (FP16 and INT4); the rule holds for hits as for misses. In prefill
-    it holds with ``prefill_precision: threshold``. A substitute of the budget runs low. Refused with cache-aware
-    routing: another choice has no such ranks.
+    Source: HOBBIT (arXiv 2411.01433), unimportance score, T1 = 0.6 and T2 = 0.9 for Mixtral. Simplified: high and low
+    are bit slices of one expert here, not two copies (FP16 and INT4); the rule holds for hits as for misses. In
+    prefill it holds with ``prefill_precision: threshold``. A substitute of the budget runs low. Refused with
+    cache-aware routing: another choice has no such ranks.
     Checked by: tests/policies/test_precision.py (by hand), tests/parity/test_decisions.py (plain Python).
     """
 
@@ -244,8 +244,8 @@ class StaticWidths(Precision):
 
     A high expert always requests both slices, a low one its MSB alone. Which are high says a table (CSV with columns
     layer, expert, bits: the model's layer numbers, bits one of AMAT's two widths), else the whole trace: the
-    round(high_share x experts) experts of each layer with the largest sum of gate scores, ties by id. Without a table it
-    knows the future: a baseline only, as ``static`` eviction.
+    round(high_share x experts) experts of each layer with the largest sum of gate scores, ties by id. Without a table
+    it knows the future: a baseline only, as ``static`` eviction.
     Source: EdgeMoE (arXiv 2308.14352), expert-wise bit widths. Simplified: importance is gate mass, the paper measures
     the loss of accuracy at 2 bits. Refused with routing ``buddy``: a substitute serves with the original's width.
     Checked by: tests/policies/test_precision.py (by hand), tests/parity/test_decisions.py (plain Python).

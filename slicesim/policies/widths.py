@@ -17,9 +17,11 @@ _COLUMNS = {"layer": "i8", "expert": "i8", "bits": "i8"}
 def read_widths(path: Path, layers: Sequence[int], experts: int, bits: tuple[int, int]) -> BoolArray:
     """Return which experts have the first of two widths, [layers, experts].
 
-    layers: the model's numbers of the layers in question; rows of its other layers are let be. Raises UserError, with
-    the line, for another width, an expert that is not there, one named twice, and one left out.
+    layers: the model's numbers of the layers in question; rows of its other layers are let be. Raises UserError for
+    no such file and, with the line, for another width, an expert that is not there, one named twice, and one left out.
     """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; policy.precision.table names a CSV file: layer, expert, bits")
     table = read_table(path, _COLUMNS, "widths")
     layer, expert, width = (table.columns[name] for name in _COLUMNS)
     high, low = bits
@@ -37,7 +39,7 @@ def read_widths(path: Path, layers: Sequence[int], experts: int, bits: tuple[int
     if len(missing):
         place, number = missing[0].tolist()
         raise UserError(f"{path}: layer {layers[place]}, expert {number} is missing; every expert needs a row")
-    return found == high
+    return np.asarray(found == high)
 
 
 def _fault(table: TableFile, row: int, what: str) -> UserError:
