@@ -150,7 +150,7 @@ def test_faulty_tables(tmp_path, rows, message):
 def test_a_table_without_the_columns_or_the_file(tmp_path):
     with pytest.raises(UserError, match="column 'bits' is missing; needed: layer,expert,bits"):
         read_widths(table(tmp_path, "1,0,8", head="layer,expert,width"), [1], 1, (8, 4))
-    with pytest.raises(UserError, match="nothing.csv: no such file"):
+    with pytest.raises(UserError, match=r"nothing\.csv: no such file"):
         read_widths(tmp_path / "nothing.csv", [1], 1, (8, 4))
 
 
