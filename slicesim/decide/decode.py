@@ -501,7 +501,7 @@ def _replace(slots, index, tokens, token, layer, slices, base):
 @jit
 def _holds(slots, expert):
     """Whether an expert runs in the batch; one that was dropped does not."""
+    held = False
     for slot in slots:
-        if slot.expert == expert and not slot.outcome & DROPPED:
-            return True
-    return False
+        held |= (slot.expert == expert) & (slot.outcome & DROPPED == 0)
+    return held
