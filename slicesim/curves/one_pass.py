@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 from slicesim.curves.curve import PHASES, Counts, as_sizes, least_bytes
 from slicesim.curves.ordered import OrderedStack
 from slicesim.curves.recency import COLD, NOT_REQUESTED, RecencyStack
-from slicesim.decide import Request
+from slicesim.decide import Request, judge
 from slicesim.decide.prefill import PromptCounts
 from slicesim.errors import UserError
 from slicesim.policies import LSB, MSB
@@ -179,7 +179,7 @@ class _Pass:
     def _decode(self, block: TraceBlock) -> None:
         self.tokens["decode"] += len(block)
         depths = np.empty((*block.ids.shape, 2), dtype=np.int64)
-        critical = self.policy.precision.critical(Asked(block.ids, block.scores))
+        critical = judge.critical(self.policy.precision, Asked(block.ids, block.scores))
         self.stack.decode(block.ids, block.scores, critical, depths)
         for kind, sizes in ((MSB, self.request.sizes.msb_bytes), (LSB, self.request.sizes.lsb_bytes)):
             for size in np.unique(sizes).tolist():

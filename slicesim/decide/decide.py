@@ -8,10 +8,13 @@ from functools import partial
 
 import numpy as np
 
+from slicesim.decide import judge
 from slicesim.decide.demand import LSB_FETCHED, LSB_HIT, MSB_FETCHED, MSB_HIT, DecodeDemand, Demand, has
+from slicesim.decide.faults import faults_of
 from slicesim.decide.future import Future
 from slicesim.decide.plane import Plane, Request
 from slicesim.decide.prefill import PromptCounts
+from slicesim.errors import UserError
 from slicesim.policies import LSB, MSB
 from slicesim.policies.constraint import NoConstraint
 from slicesim.policies.precision import Asked
@@ -35,10 +38,8 @@ class Decision(Plane):
     """One replay of a trace; where its constraint must know the future, after as many before it as that asks for."""
 
     def __init__(self, request: Request) -> None:
-        constraint = request.policy.constraint
-        if constraint.needs_future:
-            rate = partial(_rate_at, request, constraint.counted_from)
-            request = _with_strength(request, constraint.strength(rate))
+        if request.policy.constraint.needs_future:
+            request = _with_strength(request, _strength(request))
         super().__init__(request)
         if request.policy.eviction.needs_future:
             self.future = Future.of(self._requested(), self.state)
@@ -101,8 +102,8 @@ class Decision(Plane):
             entries[..., LSB] = entries[..., MSB] + 1
             asked = Asked(block.ids, block.scores)
             wanted = np.ones(entries.shape, dtype=np.bool_)
-            wanted[..., MSB] = ~policy.precision.skipped(asked)
-            wanted[..., LSB] = policy.precision.critical(asked)
+            wanted[..., MSB] = ~judge.skipped(policy.precision, asked)
+            wanted[..., LSB] = judge.critical(policy.precision, asked)
             yield entries[wanted], wanted.sum(axis=(2, 3)).reshape(-1)
         if prompt is not None:
             yield from (_one_batch(prompt.entries(layer, policy)) for layer in range(self.layers))
@@ -113,6 +114,16 @@ def _with_strength(request: Request, strength: float) -> Request:
     policy = request.policy
     routing = policy.routing.model_copy(update={"strength": strength})
     return replace(request, policy=replace(policy, routing=routing, constraint=NoConstraint()))
+
+
+def _strength(request: Request) -> float:
+    """Ask the constraint, which may replay the trace."""
+    constraint = request.policy.constraint
+    with faults_of(constraint, "strength"):
+        strength = constraint.strength(partial(_rate_at, request, constraint.counted_from))
+    if not isinstance(strength, (int, float)) or not 0 <= strength <= 1:
+        raise UserError(f"{type(constraint).__name__}.strength must return a number from 0 to 1")
+    return float(strength)
 
 
 def _rate_at(request: Request, start_step: int, strength: float) -> float:

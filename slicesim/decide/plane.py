@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicesim.compiled import NumbaError, rule
+from slicesim.decide import judge
 from slicesim.decide.cache import evict_all, eviction_score, make_room
 from slicesim.decide.decode import SLOT, SPREAD, Tokens, serve
 from slicesim.decide.demand import DecodeDemand, PrefillDemand, SliceSizes
@@ -111,7 +112,7 @@ class Plane:
         policy, state = self.request.policy, self.state
         cache = (state.slices, state.caches, state.clock, self.order, self.eviction)
         fixed = (self.routing, self.spreads, self.memory, *self.ledger, self.future, *self.slots, *self.prefetch)
-        with _faults_of_key(policy.eviction):
+        with _faults_of_key(policy.eviction), _faults_of_rules(policy):
             done: int = serve(first, stop, tokens, policy.fetch.lsb, *cache, *fixed, demand)
         if isinstance(self.order, Outside):
             self._make_room(done - 1, demand)
@@ -126,12 +127,13 @@ class Plane:
         """
         precision, renormalised = self.request.policy.precision, self.request.trace.header.score_kind == "renormalised"
         own = Asked(ids, scores, first_layer)
-        critical, skipped = precision.critical(own), precision.skipped(own) if precision.skips else None
+        critical = judge.critical(precision, own)
+        skipped = judge.skipped(precision, own) if precision.skips else None
         if logits is None or not self.sees_logits:
             nothing = np.zeros((0, 1, 1))
             return Tokens(ids, scores, critical, nothing.astype(np.float32), nothing, nothing.astype(np.bool_), skipped)
         all_scores = gate_scores(logits, ids, renormalised)
-        all_critical = precision.critical(Asked.all_experts(all_scores, own))
+        all_critical = judge.critical(precision, Asked.all_experts(all_scores, own))
         return Tokens(ids, scores, critical, logits, all_scores, all_critical, skipped)
 
     def _rebuild_order(self) -> None:
@@ -179,6 +181,21 @@ def _faults_of_key(eviction: Eviction) -> Iterator[None]:
         yield
     except (ArithmeticError, ValueError) as error:
         raise UserError(f"{type(eviction).__name__}.key failed: {type(error).__name__}: {error}") from None
+
+
+@contextmanager
+def _faults_of_rules(policy: Policy) -> Iterator[None]:
+    """Turn what a user's routing or prefetch strategy does beyond compiled code into one line."""
+    try:
+        yield
+    except NumbaError as error:
+        own = [cls for cls in (type(policy.routing), type(policy.prefetch)) if not cls.is_shipped()]
+        if not own:
+            raise
+        names = " or ".join(cls.__name__ for cls in own)
+        raise UserError(
+            f"{names} cannot be compiled ({type(error).__name__}): write it with numbers, arrays and loops alone"
+        ) from None
 
 
 def _order(state: SliceState, eviction: Eviction) -> tuple[Order, object]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from slicesim.decide import judge
 from slicesim.decide.cache import hand_over, look_up_all, make_room, streaming_score
 from slicesim.decide.demand import (
     LSB_FETCHED,
@@ -45,11 +46,11 @@ class PromptCounts:
 
     def add(self, asked: Asked, policy: Policy) -> None:
         """Enter prompt tokens: what is asked for is [tokens, layers, top_k]."""
-        ids, gates, critical = asked.ids, asked.gates, policy.precision.critical(asked)
+        ids, gates, critical = asked.ids, asked.gates, judge.critical(policy.precision, asked)
         layers, experts = self.selections.shape
         there = ids != ABSENT
         if policy.precision.skips and not policy.prefill_high:
-            skipped = there & policy.precision.skipped(asked)
+            skipped = there & judge.skipped(policy.precision, asked)
             self.dropped_mass += float(gates[skipped].sum())
             there &= ~skipped
         cell = (np.arange(layers)[None, :, None] * experts + ids)[there]

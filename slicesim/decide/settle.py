@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from slicesim.decide.faults import faults_of
 from slicesim.policies import Policy
 from slicesim.policies.precision import TraceFacts
 from slicesim.policies.slices import FloatArray
@@ -22,7 +23,8 @@ def settled(policy: Policy, scenario: Scenario, trace: Trace) -> Policy:
         return _gate_mass(trace, section.split, section.max_tokens)
 
     facts = TraceFacts(header.layers, header.experts, amat.high_bits, amat.low_bits, gate_mass)
-    return replace(policy, precision=policy.precision.settled(facts))
+    with faults_of(policy.precision, "settled"):
+        return replace(policy, precision=policy.precision.settled(facts))
 
 
 def _gate_mass(trace: Trace, split: str | float, max_tokens: int | None) -> FloatArray:

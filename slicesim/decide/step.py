@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from slicesim.decide import judge
 from slicesim.decide.decode import Tokens
 from slicesim.decide.demand import DROPPED, LSB_FETCHED, LSB_HIT, DecodeDemand, PrefillDemand, has
 from slicesim.decide.plane import Plane, Request
@@ -85,14 +86,14 @@ class Stepper(Plane):
             return np.full(scores.shape, policy.precision.objects == "whole")
         if policy.prefill_high:
             return np.ones(scores.shape, dtype=np.bool_)
-        return policy.precision.critical(_of_layer(layer, ids, scores))[:, 0]
+        return judge.critical(policy.precision, _of_layer(layer, ids, scores))[:, 0]
 
     def prompt_runs(self, layer: int, ids: Ids, scores: FloatArray) -> BoolArray:
         """Return which selections of a prompt run at all, as ``prompt_is_high``."""
         policy = self.request.policy
         if policy.prefill_high or not policy.precision.skips:
             return np.ones(scores.shape, dtype=np.bool_)
-        return ~policy.precision.skipped(_of_layer(layer, ids, scores))[:, 0]
+        return ~judge.skipped(policy.precision, _of_layer(layer, ids, scores))[:, 0]
 
     def prompt(self, request: int, ids: Ids, scores: FloatArray) -> PrefillDemand:
         """Take a whole prompt through the cache, [tokens, layers, top_k], and hand over to decode."""

@@ -23,21 +23,24 @@ IntArray32 = NDArray[np.int32]
 class Routing(Strategy):
     """Base of all routing strategies; one that changes the choice defines ``select`` or ``amend``.
 
-    sees_logits: chooses by the scores of all experts (``select``), so the trace must hold logits; steered: heeds
-    ``strength``, which a constraint may move; keeps_memory: has numbers of its own for every pair of experts;
-    substitutes: other experts may serve with an original's gate and precision.
+    steered: heeds ``strength``, which a constraint may move; keeps_memory: has numbers of its own for every pair of
+    experts; substitutes: other experts may serve with an original's gate and precision.
     """
 
     kind: ClassVar[str] = "routing"
-    sees_logits: ClassVar[bool] = False
     steered: ClassVar[bool] = False
     keeps_memory: ClassVar[bool] = False
     substitutes: ClassVar[bool] = False
 
     @property
+    def sees_logits(self) -> bool:
+        """Whether it chooses by the scores of all experts, so that the trace must hold logits."""
+        return type(self).select is not Routing.select
+
+    @property
     def changes_choice(self) -> bool:
         """Whether what runs may be something else than the model's own choice."""
-        return type(self).select is not Routing.select or type(self).amend is not Routing.amend
+        return self.sees_logits or type(self).amend is not Routing.amend
 
     @property
     def first_strength(self) -> float:
@@ -104,7 +107,6 @@ class CachePrior(Routing):
     """
 
     name: ClassVar[str] = "cache-prior"
-    sees_logits: ClassVar[bool] = True
     steered: ClassVar[bool] = True
     strength: float = Field(0.0, ge=0, le=1, description="lambda; the bias constraint takes over from this value")
     top_j: int = Field(2, ge=0, description="best originals that are always kept, experts")
@@ -157,7 +159,6 @@ class MaxRank(Routing):
     """
 
     name: ClassVar[str] = "max-rank"
-    sees_logits: ClassVar[bool] = True
     max_rank: int = Field(ge=1, description="M: the window of ranks that residents may come from")
     top_j: int = Field(2, ge=0, description="best originals that are always kept, experts")
 
@@ -191,7 +192,6 @@ class Cumsum(Routing):
     """
 
     name: ClassVar[str] = "cumsum"
-    sees_logits: ClassVar[bool] = True
     mass: float = Field(gt=0, le=1, description="p: the share of the router's probability that the window holds")
     top_j: int = Field(2, ge=0, description="best originals that are always kept, experts")
 

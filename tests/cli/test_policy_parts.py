@@ -55,3 +55,70 @@ def test_parameters_out_of_range(slicesim, here):
         ("budgeted", "precision.most=-1", "policy.precision.most: must be greater than or equal to 0 (given: -1)"),
     ):
         refused(slicesim("run", "c.yaml", "--out", "o", "--policy", preset, "--set", f"policy.{key}"), message)
+
+
+OWN = """
+import numpy as np
+from slicesim.policies import Constraint, Precision, Routing
+
+class Halve(Constraint):
+    steers = True
+    needs_future = True
+    def strength(self, rate):
+        return 0.5 if rate(0.5) < rate(0.0) else 0.0
+
+class Much(Halve):
+    def strength(self, rate):
+        return "much"
+
+class Lost(Halve):
+    def strength(self, rate):
+        return rate(0.5) + self.nothing
+
+class LastOut(Routing):
+    def amend(self, slots, slices, base, memory):
+        slots[len(slots) - 1].expert = -1
+
+class Faulty(Routing):
+    def amend(self, slots, slices, base, memory):
+        slots.nothing()
+
+class Even(Precision):
+    def critical(self, asked):
+        return asked.ids % 2 == 0
+
+class Three(Precision):
+    def critical(self, asked):
+        return np.zeros(3)
+
+class Boom(Precision):
+    def critical(self, asked):
+        return asked.nothing
+"""
+
+
+def test_a_users_own(slicesim, here, monkeypatch):
+    """Any part may be a class in a file: the last expert is dropped, even ones run high, lambda is 0.5 or 0."""
+    monkeypatch.setattr("slicesim.report.plots.overview", lambda *_: None)
+    (here / "mine.py").write_text(OWN)
+    parts = ("--policy", "dbsc", "--set", "policy.routing.name=mine.py:LastOut")
+    own = decode(slicesim, *parts, "--set", "policy.precision.name=mine.py:Even")
+    assert own["denied"]["dropped"] == own["tokens"] * 2
+    assert 0 < own["requests"]["lsb"] < own["tokens"] * 2
+    words = ("--policy", "cache-prior", "--trace", "l.parquet", "--set", "policy.constraint.name=mine.py:Halve")
+    assert decode(slicesim, *words)["constraint"]["name"] == "Halve"
+
+
+def test_a_users_faults(slicesim, here):
+    (here / "mine.py").write_text(OWN)
+    prior = ("--policy", "cache-prior", "--trace", "l.parquet")
+    for words, kind, name, message in (
+        ((), "routing", "Faulty", "Faulty cannot be compiled (TypingError): write it with numbers, arrays and loops"),
+        ((), "precision", "Three", "Three.critical must return an array of booleans shaped as asked.ids"),
+        ((), "precision", "Boom", "mine.py:37: AttributeError: 'Asked' object has no attribute 'nothing'"),
+        (prior, "constraint", "Much", "Much.strength must return a number from 0 to 1"),
+        (prior, "constraint", "Lost", "Lost.strength failed at"),
+    ):
+        words = (*words, "--set", f"policy.{kind}.name=mine.py:{name}")
+        refused(slicesim("run", "c.yaml", "--out", "o", "--policy", "dbsc", *words), message)
+        assert not (here / "o").exists()

@@ -126,6 +126,27 @@ def test_buddies_are_learnt_from_prompt_and_decode():
     assert decode.gate[0, 0].tolist() == [0.3, 0.25]
 
 
+def test_a_skipped_expert_may_serve_for_a_missing_one():
+    """beta 0.5, budget 0 from step 1. Token 0 reads 1, 2, 3.
+
+    Token 1 wants 0 (0.4; missing, but first), 4 (0.3; missing: denied) and 1 (0.1 < 0.5 x 0.4: skipped). The
+    best-scored resident expert is 1: it takes the place of 4."""
+    p = np.array([[0.1, 0.3, 0.2, 0.16, 0.08, 0.06, 0.05, 0.05], [0.4, 0.1, 0.06, 0.05, 0.3, 0.04, 0.03, 0.02]])
+    ids = [[[1, 2, 3]] * 2, [[0, 4, 1]] * 2]
+    scores = [[[0.3, 0.2, 0.16]] * 2, [[0.4, 0.3, 0.1]] * 2]
+    simulated = simulation(
+        make_trace(ids, scores, logits=np.log(p)[:, None].repeat(2, axis=1)),
+        trace__top_k=3,
+        policy__precision={"name": "uniform-low"},
+        policy__routing={"name": "skip", "beta": 0.5},
+        policy__constraint={"name": "budget", "target": 0.0, "start_step": 1},
+        cache__capacity_gb=16 * MSB_BYTES / 1e9,
+    )
+    (decode,) = (demand for demand, _, _ in simulated.tables())
+    assert decode.expert[1].tolist() == [[0, 1, 1]] * 2
+    assert decode.outcome[1].tolist() == [[MSB_FETCHED, SUBSTITUTED | MSB_HIT, DROPPED]] * 2
+
+
 PLAIN = ("requests", "hits", "misses", "denied", "bytes", "latency_ps", "energy_pj", "quality")
 seeds = st.integers(0, 10_000)
 few = settings(max_examples=15, deadline=None)
