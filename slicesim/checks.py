@@ -74,7 +74,7 @@ def check_scores(scenario: Scenario, trace: Trace, policy: Policy) -> None:
         raise scenario.error(
             "trace", "path", message=f"{trace.name} holds logits as scores; import it with their softmax"
         )
-    if kind == "renormalised" and not policy.precision.on_renormalised:
+    if kind == "renormalised" and policy.precision.raw_scores_only:
         raise scenario.error(
             "policy", "precision",
             message=f"the threshold is meant for raw softmax scores, but {trace.name} holds renormalised ones; "

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from slicesim.errors import UserError
-from slicesim.policies import Policy, presets
+from slicesim.policies import presets
 from slicesim.scenario import Scenario
 from slicesim.simulation import Progress, Simulation
 from slicesim.trace import DECODE
@@ -77,7 +77,7 @@ class PreparedComparison:
         simulations = self.simulations
         summaries = _here(simulations, progress) if jobs == 1 else _elsewhere(simulations, jobs, progress)
         entries = [
-            Entry(summary, _knows_future(own.policy), own.policy.precision.objects)
+            Entry(summary, own.policy.needs_future, own.policy.precision.objects)
             for summary, own in zip(summaries, simulations, strict=True)
         ]
         reference = entries[0]
@@ -134,10 +134,6 @@ def _require_decode(simulation: Simulation) -> None:
             f"{section.path}: no decode tokens with trace.split={section.split}: nothing to compare; "
             "set trace.split=all-decode, or a fraction that is prompt, such as trace.split=0.5"
         )
-
-
-def _knows_future(policy: Policy) -> bool:
-    return policy.eviction.needs_future or policy.prefetch.needs_future
 
 
 def _energy(entry: Entry) -> tuple[float, str]:

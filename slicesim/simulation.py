@@ -26,6 +26,7 @@ from slicesim.checks import (
 )
 from slicesim.clock import Clock
 from slicesim.decide import DecodeDemand, Demand, Request, SliceSizes, decide
+from slicesim.decide.settle import settled
 from slicesim.errors import UserError
 from slicesim.hardware import Hardware
 from slicesim.models import ModelGeometry, int8_bytes, load_model
@@ -215,6 +216,7 @@ class Simulation(Replay):
         check_trace_fits(scenario, trace, model)
         policy = build_policy(scenario, has_logits=trace.header.has_logits)
         check_scores(scenario, trace, policy)
+        policy = settled(policy, scenario, trace)
         sizes = slice_sizes(scenario, trace, model, policy)
         check_capacity(scenario, trace, model, sizes, policy)
         check_flash(scenario, model, sizes)
@@ -265,6 +267,7 @@ class Simulation(Replay):
             "trace_sha256": self.trace.digest,
             "model": self.model.model_dump(mode="json"),
             "policy": {"label": self.policy.label, **self.policy.describe(), "code_sha256": self.policy.code_digests()},
+            "policy_files_sha256": self.policy.file_digests(),
         }
 
     def decision_key(self) -> str:

@@ -22,13 +22,14 @@ from numpy.typing import ArrayLike
 from slicesim.curves.curve import PHASES, Counts, as_sizes, least_bytes
 from slicesim.curves.ordered import OrderedStack
 from slicesim.curves.recency import COLD, NOT_REQUESTED, RecencyStack
-from slicesim.decide import Request
+from slicesim.decide import Request, judge
 from slicesim.decide.prefill import PromptCounts
 from slicesim.errors import UserError
 from slicesim.policies import LSB, MSB
 from slicesim.policies.constraint import NoConstraint
 from slicesim.policies.eviction import Lru
 from slicesim.policies.fetch import FetchAll
+from slicesim.policies.precision import Asked
 from slicesim.policies.prefetch import NoPrefetch
 from slicesim.policies.routing import Stock
 from slicesim.policies.slices import BoolArray, IntArray
@@ -58,6 +59,8 @@ def why_not_one_pass(request: Request) -> str | None:
         strategy = getattr(request.policy, part)
         if type(strategy) not in kinds:
             return f"{part} is {strategy.name or type(strategy).__name__}"
+    if request.policy.precision.skips:
+        return f"precision {request.policy.precision.name} skips experts"
     if request.per_layer:
         return "there is one cache per layer"
     return WARM_PROMPT if not _has_one_size(request) and _prompt_meets_filled_cache(request) else None
@@ -163,8 +166,7 @@ class _Pass:
                 self.stack.clear()
             if segment.phase == PREFILL:
                 self.prompt = self.prompt or PromptCounts.empty(self.layers, self.experts)
-                scores = segment.block.scores
-                self.prompt.add(segment.block.ids, scores, self.policy.precision.critical(scores))
+                self.prompt.add(Asked(segment.block.ids, segment.block.scores), self.policy)
             else:
                 for start in range(0, len(segment.block), _TOKENS_AT_ONCE):
                     self._decode(segment.block.part(start, start + _TOKENS_AT_ONCE))
@@ -177,7 +179,8 @@ class _Pass:
     def _decode(self, block: TraceBlock) -> None:
         self.tokens["decode"] += len(block)
         depths = np.empty((*block.ids.shape, 2), dtype=np.int64)
-        self.stack.decode(block.ids, block.scores, self.policy.precision.critical(block.scores), depths)
+        critical = judge.critical(self.policy.precision, Asked(block.ids, block.scores))
+        self.stack.decode(block.ids, block.scores, critical, depths)
         for kind, sizes in ((MSB, self.request.sizes.msb_bytes), (LSB, self.request.sizes.lsb_bytes)):
             for size in np.unique(sizes).tolist():
                 of_size = depths[:, sizes == size, :, kind]

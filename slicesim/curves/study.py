@@ -85,7 +85,7 @@ def miss_rate_curves(
         eviction = request.policy.eviction
         optimal = isinstance(eviction, Belady)
         note = _note(request, reason, prompts=curve.at(sizes[:1])["prefill"].tokens > 0)
-        lines.append(Line(curve, drawn_at, eviction.needs_future, optimal, cliff, note))
+        lines.append(Line(curve, drawn_at, request.policy.needs_future, optimal, cliff, note))
     bounds = bound_curves(requests, sizes) if headroom else []
     lines += [Line(bound, sizes, True, False, None, bound.note) for bound in bounds]
     return Study(tuple(lines), sizes)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
 from slicesim.compiled import inlined, jit, overload
+from slicesim.decide.faults import faults_of
 from slicesim.errors import UserError
-from slicesim.policies.base import Keys
+from slicesim.policies.base import Keys, Strategy
 from slicesim.policies.eviction import Eviction
 from slicesim.policies.slices import MSB, TOKEN, IntArray, SliceState
 from slicesim.policies.warmup import Warmup
 
 Score = Callable[[IntArray], Keys]
-
-_OWN_CODE = str(Path(__file__).parents[1])
-
 
 # Compiled functions take records: ``slices`` and ``caches`` of SliceState, and its ``clock``.
 
@@ -141,19 +137,14 @@ def streaming_score(state: SliceState, warmup: Warmup, eviction: Eviction, layer
     return lambda entries: (state.layer[entries] > layer, *own(entries))
 
 
-def guarded(strategy: object, score: Score) -> Score:
+def guarded(strategy: Strategy, score: Score) -> Score:
     """Check what a strategy returns, and turn a failure of the user's code into one line."""
     name = f"{type(strategy).__name__}.score"
 
     def checked(entries: IntArray) -> Keys:
         entries.setflags(write=False)
-        try:
+        with faults_of(strategy, "score"):
             keys = score(entries)
-        except (Exception, SystemExit) as error:
-            frames = traceback.extract_tb(error.__traceback__)
-            frame = next((f for f in reversed(frames) if not f.filename.startswith(_OWN_CODE)), frames[-1])
-            place = f"{frame.filename}:{frame.lineno}"
-            raise UserError(f"{name} failed at {place}: {type(error).__name__}: {error}") from None
         keys = keys if isinstance(keys, tuple) else (keys,)
         if not all(_orders(key, entries) for key in keys):
             raise UserError(f"{name} must return arrays of numbers as long as the entries, without NaN")

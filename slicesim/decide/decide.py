@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
-from slicesim.decide.demand import DecodeDemand, Demand
+from slicesim.decide import judge
+from slicesim.decide.demand import LSB_FETCHED, LSB_HIT, MSB_FETCHED, MSB_HIT, DecodeDemand, Demand, has
+from slicesim.decide.faults import faults_of
 from slicesim.decide.future import Future
 from slicesim.decide.plane import Plane, Request
 from slicesim.decide.prefill import PromptCounts
+from slicesim.errors import UserError
 from slicesim.policies import LSB, MSB
+from slicesim.policies.constraint import NoConstraint
+from slicesim.policies.precision import Asked
 from slicesim.policies.slices import IntArray
 from slicesim.trace.split import Segment, segments
 from slicesim.trace.table import PREFILL, TraceBlock
@@ -28,9 +35,11 @@ def decide(request: Request) -> Decision:
 
 
 class Decision(Plane):
-    """One replay of a trace."""
+    """One replay of a trace; where its constraint must know the future, after as many before it as that asks for."""
 
     def __init__(self, request: Request) -> None:
+        if request.policy.constraint.needs_future:
+            request = _with_strength(request, _strength(request))
         super().__init__(request)
         if request.policy.eviction.needs_future:
             self.future = Future.of(self._requested(), self.state)
@@ -91,11 +100,42 @@ class Decision(Plane):
             entries = np.empty((*block.ids.shape, 2), dtype=np.int64)
             entries[..., MSB] = 2 * (np.arange(self.layers)[:, None] * self.experts + block.ids)
             entries[..., LSB] = entries[..., MSB] + 1
+            asked = Asked(block.ids, block.scores)
             wanted = np.ones(entries.shape, dtype=np.bool_)
-            wanted[..., LSB] = policy.precision.critical(block.scores)
+            wanted[..., MSB] = ~judge.skipped(policy.precision, asked)
+            wanted[..., LSB] = judge.critical(policy.precision, asked)
             yield entries[wanted], wanted.sum(axis=(2, 3)).reshape(-1)
         if prompt is not None:
             yield from (_one_batch(prompt.entries(layer, policy)) for layer in range(self.layers))
+
+
+def _with_strength(request: Request, strength: float) -> Request:
+    """Fix the strength of cache-aware routing, and constrain nothing."""
+    policy = request.policy
+    routing = policy.routing.model_copy(update={"strength": strength})
+    return replace(request, policy=replace(policy, routing=routing, constraint=NoConstraint()))
+
+
+def _strength(request: Request) -> float:
+    """Ask the constraint, which may replay the trace."""
+    constraint = request.policy.constraint
+    with faults_of(constraint, "strength"):
+        strength = constraint.strength(partial(_rate_at, request, constraint.counted_from))
+    if not isinstance(strength, (int, float)) or not 0 <= strength <= 1:
+        raise UserError(f"{type(constraint).__name__}.strength must return a number from 0 to 1")
+    return float(strength)
+
+
+def _rate_at(request: Request, start_step: int, strength: float) -> float:
+    """Return the miss rate of slice requests at a strength, over decode steps from ``start_step`` of each request."""
+    misses = lookups = 0
+    for demand in Decision(_with_strength(request, strength)):
+        if isinstance(demand, DecodeDemand):
+            counted = demand.outcome[demand.step >= start_step]
+            missed = sum(int(has(counted, bit).sum()) for bit in (MSB_FETCHED, LSB_FETCHED))
+            lookups += missed + sum(int(has(counted, bit).sum()) for bit in (MSB_HIT, LSB_HIT))
+            misses += missed
+    return misses / lookups if lookups else 0.0
 
 
 def _one_batch(entries: IntArray) -> tuple[IntArray, IntArray]:

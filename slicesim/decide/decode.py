@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from slicesim.compiled import inlined, jit, overload
 from slicesim.decide.cache import insert, look_up
+from slicesim.decide.choice import leave_out, route, skip
 from slicesim.decide.demand import (
     DROPPED,
     LSB_AHEAD,
@@ -36,7 +37,8 @@ class Tokens(NamedTuple):
     """What the router asked for.
 
     ids, scores, critical: [tokens, layers, top_k]. Where the trace holds logits, and 0 tokens otherwise: logits,
-    all_scores (original gate scores of all experts) and all_critical, [tokens, layers, experts].
+    all_scores (original gate scores of all experts) and all_critical, [tokens, layers, experts]. skipped: as critical,
+    which experts precision leaves out; None where it never does: the code for it is left out.
     """
 
     ids: NDArray[np.int32]
@@ -45,6 +47,7 @@ class Tokens(NamedTuple):
     logits: NDArray[np.float32]
     all_scores: NDArray[np.float64]
     all_critical: NDArray[np.bool_]
+    skipped: NDArray[np.bool_] | None
 
 
 #: Cache-aware routing's memory of a layer: sum of the spreads of its logits, and how many there were.
@@ -66,18 +69,6 @@ SLOT = np.dtype(
 # What follows is compiled, and allocates nothing. slices, caches, clock: of SliceState; slots: SLOT records [top_k].
 
 
-def select(self, logits, slices, base, slots, spread, strength, chosen):
-    """Mark the experts that the routing strategy chooses."""
-
-
-@overload(select)
-def _select(self, logits, slices, base, slots, spread, strength, chosen):
-    own = self.instance_class.compiled_select
-    return lambda self, logits, slices, base, slots, spread, strength, chosen: own(
-        self, logits, slices, base, slots, spread, strength, chosen
-    )
-
-
 def guess(self, tokens, token, layer, before, guesses):
     """Enter the slices that the prefetch strategy would read ahead; return how many."""
 
@@ -90,16 +81,17 @@ def _guess(self, tokens, token, layer, before, guesses):
 
 @jit
 def serve(
-    first, stop, tokens, fetches_lsb, slices, caches, clock, order, rule, routing, spreads, book, window, future, slots,
-    chosen, prefetch, before, guesses, depth, budget_bytes, out,
+    first, stop, tokens, fetches_lsb, slices, caches, clock, order, rule, routing, spreads, memory, book, window,
+    future, slots, chosen, prefetch, before, guesses, depth, budget_bytes, out,
 ):  # fmt: skip
     """Serve batches from number ``first`` up to ``stop``; return the next one's number.
 
     tokens: Tokens; order, rule: who leaves, by which strategy; routing: rule of the routing strategy; spreads: SPREAD
-    [layers]; book, window: of the Ledger; future: Future; chosen: bool [experts], scratch; prefetch: rule of the
-    prefetch strategy; before: SLOT [layers, top_k] of the last token; guesses: GUESS records [2 * experts], scratch;
-    depth: layers looked ahead; budget_bytes: of prefetches in a batch; out: DecodeDemand. routing, future and prefetch
-    are None where the policy does without: the code for them is left out.
+    [layers], memory: int32 [layers, experts, experts] or [layers, 0, 0], of the routing; book, window: of the Ledger;
+    future: Future; chosen: bool [experts], scratch; prefetch: rule of the prefetch strategy; before: SLOT [layers,
+    top_k] of the last token; guesses: GUESS records [2 * experts], scratch; depth: layers looked ahead; budget_bytes:
+    of prefetches in a batch; out: DecodeDemand. routing, future and prefetch are None where the policy does without:
+    the code for them is left out.
     It stops early where Python must make room: the batch before the returned one has overfilled the cache.
     """
     _, layers, top_k = tokens.ids.shape
@@ -117,13 +109,14 @@ def serve(
             out.strength[token] = book.strength
             out.step[token] = book.step
         _stock(slots, tokens.ids[token, layer], tokens.scores[token, layer], tokens.critical[token, layer])
+        skip(slots, tokens.skipped, tokens.ids, token, layer)
         if routing is not None:
-            spreads[layer].total += _spread(tokens.logits[token, layer])
-            spreads[layer].tokens += 1
-            spread = spreads[layer].total / spreads[layer].tokens
-            select(routing, tokens.logits[token, layer], slices, base, slots, spread, book.strength, chosen)
-            _reroute(slots, tokens, token, layer, chosen)
+            route(
+                routing, slots, tokens, token, layer, slices, base, spreads, book.strength, chosen, memory,
+                out.expert[token, layer],
+            )  # fmt: skip
         _look_up(slots, slices, base, fetches_lsb)
+        leave_out(slots, routing, tokens.skipped)
         if active(book):
             _deny(slots, tokens, token, layer, slices, base, book)
         if future is not None:
@@ -271,59 +264,6 @@ def _stock(slots, ids, scores, critical):
 
 
 @inlined
-def _spread(logits):
-    low = high = np.float64(logits[0])
-    for logit in logits:
-        low, high = min(low, np.float64(logit)), max(high, np.float64(logit))
-    return high - low
-
-
-@jit
-def _reroute(slots, tokens, token, layer, chosen):
-    """Newcomers take the slots of the originals that they replace, best with best; leaves ``chosen`` all false."""
-    left = 0
-    for slot in slots:
-        if chosen[slot.expert]:
-            chosen[slot.expert] = False  # what stays marked is new
-        else:
-            slot.outcome = REROUTED
-            left += 1
-    if left == 0:
-        return
-    logits = tokens.logits[token, layer]
-    for slot in slots:
-        if slot.outcome & REROUTED:
-            newcomer = -1
-            for expert in range(len(logits)):
-                if chosen[expert] and (newcomer < 0 or logits[expert] > logits[newcomer]):
-                    newcomer = expert
-            chosen[newcomer] = False
-            slot.expert = newcomer
-            slot.gate = tokens.all_scores[token, layer, newcomer]
-            slot.critical = tokens.all_critical[token, layer, newcomer]
-    for index in range(1, len(slots)):  # by falling gate; at equal gates an original goes before a newcomer
-        place = index
-        while place > 0 and _goes_before(slots[place], slots[place - 1]):
-            _swap(slots, place)
-            place -= 1
-
-
-@jit
-def _goes_before(a, b):
-    return a.gate > b.gate or (a.gate == b.gate and a.outcome < b.outcome)
-
-
-@jit
-def _swap(slots, place):
-    a, b = slots[place - 1], slots[place]
-    a.gate, b.gate = b.gate, a.gate
-    a.original, b.original = b.original, a.original
-    a.expert, b.expert = b.expert, a.expert
-    a.outcome, b.outcome = b.outcome, a.outcome
-    a.critical, b.critical = b.critical, a.critical
-
-
-@inlined
 def _look_up(slots, slices, base, fetches_lsb):
     """Judge every request against what is resident now, before anything moves."""
     for slot in slots:
@@ -401,7 +341,8 @@ def _replace(slots, index, tokens, token, layer, slices, base):
 
 @jit
 def _holds(slots, expert):
+    """Whether an expert runs in the batch; one that was dropped does not."""
+    held = False
     for slot in slots:
-        if slot.expert == expert:
-            return True
-    return False
+        held |= (slot.expert == expert) & (slot.outcome & DROPPED == 0)
+    return held

@@ -85,7 +85,8 @@ class PrefillDemand(NamedTuple):
 
     layer (index), expert, tokens, full_tokens (those that use the LSB too): int64 [rows]; outcome: uint16
     [rows]; gate_mass, full_mass: float64 [rows], sums of gate scores over tokens and full_tokens; topup_layer,
-    topup_expert, topup_is_lsb: one entry per slice read at the hand-over; resident_bytes: after the hand-over.
+    topup_expert, topup_is_lsb: one entry per slice read at the hand-over; resident_bytes: after the hand-over;
+    dropped_mass: gate scores of selections that precision leaves out.
     """
 
     request: int
@@ -101,6 +102,7 @@ class PrefillDemand(NamedTuple):
     topup_expert: NDArray[np.int64]
     topup_is_lsb: NDArray[np.bool_]
     resident_bytes: int
+    dropped_mass: float = 0.0
 
 
 Demand = DecodeDemand | PrefillDemand

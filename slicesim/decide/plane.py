@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicesim.compiled import NumbaError, rule
+from slicesim.decide import judge
 from slicesim.decide.cache import evict_all, eviction_score, make_room
 from slicesim.decide.decode import SLOT, SPREAD, Tokens, serve
 from slicesim.decide.demand import DecodeDemand, PrefillDemand, SliceSizes
@@ -22,9 +23,10 @@ from slicesim.decide.ledger import Ledger
 from slicesim.decide.order import Order, Outside, methods_of, order_of, rebuild_order
 from slicesim.decide.prefill import PromptCounts, stream_prompt
 from slicesim.errors import UserError
-from slicesim.policies import LSB, MSB, Policy, Prefetch, SliceState
+from slicesim.policies import LSB, MSB, Policy, Prefetch, Routing, SliceState
 from slicesim.policies.eviction import Eviction
 from slicesim.policies.linked import Lists
+from slicesim.policies.precision import Asked
 from slicesim.policies.prefetch import GUESS
 from slicesim.policies.slices import BEGUN, REQUEST, TOKEN, FloatArray
 from slicesim.trace.gate import gate_scores
@@ -72,9 +74,11 @@ class Plane:
         depth, objects = policy.prefetch.layers_ahead, 1 + bool(request.sizes.lsb_bits)
         least = int(self.state.size_bytes[self.state.size_bytes > 0].min())
         self.most_prefetches = min(depth * objects * self.experts, self.prefetch.budget_bytes // least) if depth else 0
-        self.routing = rule(policy.routing, "select") if policy.routing.reroutes else None
+        self.routing = _routing_rule(policy.routing)
+        pairs = self.experts if policy.routing.keeps_memory else 0
+        self.pairs = np.zeros((self.layers, pairs, pairs), dtype=np.int32)
         self.order, self.eviction = _order(self.state, policy.eviction)
-        self.memory = rule(policy.eviction, "remember") if policy.eviction.overrides("remember") else None
+        self.remembers = rule(policy.eviction, "remember") if policy.eviction.overrides("remember") else None
         self.score = eviction_score(self.state, policy.eviction)
 
     @property
@@ -85,7 +89,7 @@ class Plane:
     @property
     def sees_logits(self) -> bool:
         """Whether decisions follow from the scores of experts beyond the top-k, where those are known."""
-        return self.request.policy.routing.reroutes or self.ledger.denies_msb
+        return self.request.policy.routing.sees_logits or self.ledger.denies_msb
 
     def begin_request(self) -> None:
         """Forget what counts for a request alone."""
@@ -105,13 +109,14 @@ class Plane:
 
     def count(self, prompt: PromptCounts, ids: NDArray[np.int32], scores: FloatArray) -> None:
         """Enter prompt tokens, [tokens, layers, top_k]."""
-        prompt.add(ids, scores, self.request.policy.precision.critical(scores))
+        self.request.policy.routing.learn(self.pairs, ids)
+        prompt.add(Asked(ids, scores), self.request.policy)
 
     def stream(self, prompt: PromptCounts, request: int) -> PrefillDemand:
         """Take one whole prompt through the cache, and hand over to decode."""
         self._draw()
         with _faults_of_hooks(self.request.policy.eviction):
-            demand = stream_prompt(self.state, self.request.policy, prompt, request, self.future, self.memory)
+            demand = stream_prompt(self.state, self.request.policy, prompt, request, self.future, self.remembers)
         self._rebuild_order()
         return demand
 
@@ -122,22 +127,30 @@ class Plane:
         """
         policy, state = self.request.policy, self.state
         cache = (state.slices, state.caches, state.clock, self.order, self.eviction)
-        fixed = (self.routing, self.spreads, *self.ledger, self.future, *self.slots, *self.prefetch)
-        with _faults_of_hooks(policy.eviction):
+        fixed = (self.routing, self.spreads, self.pairs, *self.ledger, self.future, *self.slots, *self.prefetch)
+        with _faults_of_rules(policy), _faults_of_hooks(policy.eviction):
             done: int = serve(first, stop, tokens, policy.fetch.lsb, *cache, *fixed, demand)
         if isinstance(self.order, Outside):
             self._make_room(done - 1, demand)
         return done
 
-    def tokens(self, ids: NDArray[np.int32], scores: FloatArray, logits: NDArray[np.float32] | None) -> Tokens:
-        """Return what the router asked for as the batch loop wants it. ids, scores: [tokens, layers, top_k]."""
-        policy, renormalised = self.request.policy, self.request.trace.header.score_kind == "renormalised"
-        critical = policy.precision.critical(scores)
+    def tokens(
+        self, ids: NDArray[np.int32], scores: FloatArray, logits: NDArray[np.float32] | None, first_layer: int = 0
+    ) -> Tokens:
+        """Return what the router asked for as the batch loop wants it.
+
+        ids, scores: [tokens, layers, top_k]; first_layer: index of the first of the layers.
+        """
+        precision, renormalised = self.request.policy.precision, self.request.trace.header.score_kind == "renormalised"
+        own = Asked(ids, scores, first_layer)
+        critical = judge.critical(precision, own)
+        skipped = judge.skipped(precision, own) if precision.skips else None
         if logits is None or not self.sees_logits:
             nothing = np.zeros((0, 1, 1))
-            return Tokens(ids, scores, critical, nothing.astype(np.float32), nothing, nothing.astype(np.bool_))
+            return Tokens(ids, scores, critical, nothing.astype(np.float32), nothing, nothing.astype(np.bool_), skipped)
         all_scores = gate_scores(logits, ids, renormalised)
-        return Tokens(ids, scores, critical, logits, all_scores, policy.precision.critical(all_scores))
+        all_critical = judge.critical(precision, Asked.all_experts(all_scores, own))
+        return Tokens(ids, scores, critical, logits, all_scores, all_critical, skipped)
 
     def _rebuild_order(self) -> None:
         with _faults_of_key(self.request.policy.eviction):
@@ -161,6 +174,13 @@ class LookAhead(NamedTuple):
     guesses: NDArray[Any]
     depth: int
     budget_bytes: int
+
+
+def _routing_rule(strategy: Routing) -> object:
+    """Return the strategy as the batch loop wants it; None where the model's own choice stays as it is."""
+    if not strategy.changes_choice:
+        return None
+    return rule(strategy, "select" if strategy.sees_logits else "amend")
 
 
 def _prefetch(strategy: Prefetch, layers: int, experts: int, top_k: int) -> LookAhead:
@@ -187,6 +207,21 @@ def _faults_of_hooks(eviction: Eviction) -> Iterator[None]:
             yield
     except NumbaError as error:
         raise _not_compiled(eviction, error) from None
+
+
+@contextmanager
+def _faults_of_rules(policy: Policy) -> Iterator[None]:
+    """Turn what a user's routing or prefetch strategy does beyond compiled code into one line."""
+    try:
+        yield
+    except NumbaError as error:
+        own = [cls for cls in (type(policy.routing), type(policy.prefetch)) if not cls.is_shipped()]
+        if not own:
+            raise
+        names = " or ".join(cls.__name__ for cls in own)
+        raise UserError(
+            f"{names} cannot be compiled ({type(error).__name__}): write it with numbers, arrays and loops alone"
+        ) from None
 
 
 def _order(state: SliceState, eviction: Eviction) -> tuple[Order, object]:

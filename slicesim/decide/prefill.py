@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from slicesim.decide import judge
 from slicesim.decide.cache import hand_over, look_up_all, make_room, streaming_score
 from slicesim.decide.demand import (
     LSB_FETCHED,
@@ -18,6 +18,7 @@ from slicesim.decide.demand import (
 )
 from slicesim.decide.future import Future, advance
 from slicesim.policies import LSB, MSB, Policy
+from slicesim.policies.precision import Asked
 from slicesim.policies.slices import LAYER, TOKEN, BoolArray, FloatArray, IntArray, SliceState
 from slicesim.trace.table import ABSENT
 
@@ -26,7 +27,8 @@ from slicesim.trace.table import ABSENT
 class PromptCounts:
     """What a prompt asks of every expert, accumulated token by token.
 
-    selections, critical: int64 [layers, experts]; gate_mass, critical_mass: float64, same shape.
+    selections, critical: int64 [layers, experts]; gate_mass, critical_mass: float64, same shape; dropped_mass: gate
+    scores of selections that are not run.
     """
 
     selections: IntArray
@@ -34,6 +36,7 @@ class PromptCounts:
     gate_mass: FloatArray
     critical_mass: FloatArray
     tokens: int = 0
+    dropped_mass: float = 0.0
 
     @classmethod
     def empty(cls, layers: int, experts: int) -> PromptCounts:
@@ -41,10 +44,15 @@ class PromptCounts:
         shape = (layers, experts)
         return cls(np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape), np.zeros(shape))
 
-    def add(self, ids: NDArray[np.int32], gates: FloatArray, critical: BoolArray) -> None:
-        """Enter prompt tokens: ids, gates, critical are [tokens, layers, top_k]."""
+    def add(self, asked: Asked, policy: Policy) -> None:
+        """Enter prompt tokens: what is asked for is [tokens, layers, top_k]."""
+        ids, gates, critical = asked.ids, asked.gates, judge.critical(policy.precision, asked)
         layers, experts = self.selections.shape
         there = ids != ABSENT
+        if policy.precision.skips and not policy.prefill_high:
+            skipped = there & judge.skipped(policy.precision, asked)
+            self.dropped_mass += float(gates[skipped].sum())
+            there &= ~skipped
         cell = (np.arange(layers)[None, :, None] * experts + ids)[there]
         for total, weights in (
             (self.selections, np.ones(len(cell), np.int64)),
@@ -109,6 +117,7 @@ def stream_prompt(
         topup_expert=topup // 2 % state.experts,
         topup_is_lsb=state.kind[topup] == LSB,
         resident_bytes=int(state.used_bytes.sum()),
+        dropped_mass=prompt.dropped_mass,
     )
 
 

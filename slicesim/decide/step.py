@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from slicesim.decide import judge
 from slicesim.decide.decode import Tokens
 from slicesim.decide.demand import DROPPED, LSB_FETCHED, LSB_HIT, DecodeDemand, PrefillDemand, has
 from slicesim.decide.plane import Plane, Request
 from slicesim.decide.prefill import PromptCounts
 from slicesim.errors import UserError
+from slicesim.policies.precision import Asked
 from slicesim.policies.slices import BoolArray, FloatArray
 from slicesim.trace.table import ABSENT
 
@@ -26,11 +28,13 @@ Logits = NDArray[np.float32]
 class Batch(NamedTuple):
     """What was decided for one token in one layer, in look-up order; all [top_k].
 
-    expert: that runs (or was dropped); outcome: bits of ``decide.demand``; gate: original score of the slot's stock
-    expert; served_gate: that of the expert; runs: not dropped; high: at high precision.
+    expert: that runs (or was dropped); weighed_as: the expert whose gate weight it is served with; outcome: bits of
+    ``decide.demand``; gate: original score of the slot's stock expert; served_gate: score of weighed_as; runs: not
+    dropped; high: at high precision.
     """
 
     expert: NDArray[np.int32]
+    weighed_as: NDArray[np.int32]
     outcome: NDArray[np.uint16]
     gate: FloatArray
     served_gate: FloatArray
@@ -46,7 +50,7 @@ class Stepper(Plane):
 
     def __init__(self, request: Request) -> None:
         policy = request.policy
-        for strategy in (policy.eviction, policy.prefetch):
+        for strategy in (policy.eviction, policy.prefetch, policy.precision, policy.constraint):
             if strategy.needs_future:
                 name = strategy.name or type(strategy).__name__
                 raise UserError(
@@ -63,6 +67,7 @@ class Stepper(Plane):
             np.zeros(beyond, dtype=np.float32),
             np.zeros(beyond),
             np.zeros(beyond, dtype=np.bool_),
+            np.zeros(shape, dtype=np.bool_) if policy.precision.skips else None,
         )
         self._demand: DecodeDemand | None = None
         self._layer = self.layers
@@ -71,14 +76,24 @@ class Stepper(Plane):
     def _takes_logits(self) -> bool:
         return self.request.trace.header.has_logits and self.sees_logits
 
-    def prompt_is_high(self, scores: FloatArray) -> BoolArray:
-        """Return which selections of a prompt run at high precision; scores: any shape. What is resident is no matter:
-        a prompt's experts are all streamed.
+    def prompt_is_high(self, layer: int, ids: Ids, scores: FloatArray) -> BoolArray:
+        """Return which selections of a prompt run at high precision in a layer; ids, scores: [tokens, top_k].
+
+        layer: its index. What is resident is no matter: a prompt's experts are all streamed.
         """
         policy = self.request.policy
         if policy.precision.objects != "slices":
             return np.full(scores.shape, policy.precision.objects == "whole")
-        return np.ones(scores.shape, dtype=np.bool_) if policy.prefill_high else policy.precision.critical(scores)
+        if policy.prefill_high:
+            return np.ones(scores.shape, dtype=np.bool_)
+        return judge.critical(policy.precision, _of_layer(layer, ids, scores))[:, 0]
+
+    def prompt_runs(self, layer: int, ids: Ids, scores: FloatArray) -> BoolArray:
+        """Return which selections of a prompt run at all, as ``prompt_is_high``."""
+        policy = self.request.policy
+        if policy.prefill_high or not policy.precision.skips:
+            return np.ones(scores.shape, dtype=np.bool_)
+        return ~judge.skipped(policy.precision, _of_layer(layer, ids, scores))[:, 0]
 
     def prompt(self, request: int, ids: Ids, scores: FloatArray) -> PrefillDemand:
         """Take a whole prompt through the cache, [tokens, layers, top_k], and hand over to decode."""
@@ -103,13 +118,19 @@ class Stepper(Plane):
         if demand is None or layer == self.layers:
             raise ValueError("begin a token first")
         beyond = logits[None, None] if logits is not None and self._takes_logits else None
-        _enter(self._table, self.tokens(ids[None, None], scores[None, None], beyond), layer)
+        _enter(self._table, self.tokens(ids[None, None], scores[None, None], beyond, layer), layer)
         self.serve(layer, layer + 1, self._table, demand)
         self._layer = layer + 1
         outcome = demand.outcome[0, layer]
-        whole = self.request.policy.precision.objects == "whole"
+        policy = self.request.policy
+        whole = policy.precision.objects == "whole"
+        expert = weighed_as = demand.expert[0, layer]
+        if policy.routing.substitutes:  # unless the budget has put in an expert, which brings its own score
+            keeps = demand.served_gate[0, layer] == demand.gate[0, layer]
+            weighed_as = np.where(keeps, ids[np.argsort(-scores, kind="stable")], expert)
         return Batch(
-            demand.expert[0, layer],
+            expert,
+            weighed_as,
             outcome,
             demand.gate[0, layer],
             demand.served_gate[0, layer],
@@ -118,8 +139,13 @@ class Stepper(Plane):
         )
 
 
+def _of_layer(layer: int, ids: Ids, scores: FloatArray) -> Asked:
+    return Asked(ids[:, None], scores[:, None], layer)
+
+
 def _enter(table: Tokens, own: Tokens, layer: int) -> None:
     """Copy a table of one layer to its place."""
-    columns: list[tuple[NDArray[Any], NDArray[Any]]] = list(zip(table, own, strict=True))
+    columns: list[tuple[NDArray[Any] | None, NDArray[Any] | None]] = list(zip(table, own, strict=True))
     for column, row in columns:
-        column[:, layer] = row[:, 0]
+        if column is not None and row is not None:
+            column[:, layer] = row[:, 0]

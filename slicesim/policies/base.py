@@ -22,6 +22,11 @@ class Strategy(BaseModel):
     registry: ClassVar[dict[str, dict[str, type[Strategy]]]] = {}
 
     @classmethod
+    def is_shipped(cls) -> bool:
+        """Whether it is one of slicesim's own, not a user's."""
+        return cls.__module__.startswith("slicesim.")
+
+    @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: object) -> None:
         """Register a subclass that bears a name of its own."""
         if "name" in cls.__dict__:

@@ -59,12 +59,21 @@ class Policy:
     constraint: constraint.Constraint
     prefill_high: bool
 
+    @property
+    def needs_future(self) -> bool:
+        """Whether a strategy looks at what the trace has not told yet."""
+        return any(part.needs_future for part in (self.eviction, self.precision, self.prefetch, self.constraint))
+
     def describe(self) -> dict[str, Any]:
         """Return the resolved policy as plain data: every strategy with its name and all parameters."""
         parts: dict[str, Any] = {
             kind: {"name": _label(getattr(self, kind)), **getattr(self, kind).model_dump()} for kind in KINDS
         }
         return {"preset": self.preset, **parts, "prefill_precision": "high" if self.prefill_high else "threshold"}
+
+    def file_digests(self) -> list[str]:
+        """SHA-256 of the files that its strategies read."""
+        return [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in self.precision.files]
 
     def code_digests(self) -> dict[str, str]:
         """SHA-256 of the files that hold the user's own strategies, by kind; empty where all are slicesim's."""
@@ -169,29 +178,42 @@ def _from_file(kind: str, name: str, scenario: Scenario) -> type[Strategy]:
 
 
 def _check(policy: Policy, scenario: Scenario, has_logits: bool) -> None:
-    by_bias = isinstance(policy.constraint, constraint.Bias)
-    if policy.routing.reroutes and not has_logits:
+    if policy.routing.sees_logits and not has_logits:
         raise scenario.error(
             "policy", "routing", "name",
             message=f"{_label(policy.routing)} reroutes, but the trace holds only the top-k; "
             "use a trace with logits, or routing stock",
         )  # fmt: skip
-    if by_bias and not (policy.routing.reroutes and policy.routing.steered):
+    if policy.constraint.steers and not policy.routing.steered:
         raise scenario.error(
-            "policy", "constraint", "name", message="bias steers cache-prior: it needs routing cache-prior (and logits)"
-        )
+            "policy", "constraint", "name",
+            message=f"{_label(policy.constraint)} steers cache-prior: it needs routing cache-prior (and logits)",
+        )  # fmt: skip
+    _check_precision(policy, scenario)
     overlap = scenario.settings.schedule.overlap
     if policy.prefetch.layers_ahead and overlap != "prefetch":
         raise scenario.error(
             "policy", "prefetch", "name",
             message=f"{_label(policy.prefetch)} reads ahead, which needs schedule.overlap=prefetch (it is {overlap})",
         )  # fmt: skip
-    if policy.eviction.needs_future and (policy.routing.reroutes or isinstance(policy.constraint, constraint.Budget)):
+    if policy.eviction.needs_future and (policy.routing.changes_choice or policy.constraint.watch() is not None):
         raise scenario.error(
             "policy", "eviction", "name",
             message=f"{_label(policy.eviction)} knows the future of the recorded requests only: "
             "it needs routing stock and constraint none",
         )  # fmt: skip
+
+
+def _check_precision(policy: Policy, scenario: Scenario) -> None:
+    """Refuse a precision that does not say what another choice of experts runs at."""
+    own, routing = _label(policy.precision), _label(policy.routing)
+    if policy.precision.skips and policy.routing.sees_logits:
+        message = f"{own} ranks the model's own choice, but {routing} makes another one: use routing stock"
+    elif policy.precision.by_expert and policy.routing.substitutes:
+        message = f"{own} gives each expert one precision, but with {routing} others serve at it: use routing stock"
+    else:
+        return
+    raise scenario.error("policy", "precision", "name", message=message)
 
 
 def _policy_label(preset: Preset, chosen: PolicySection, built: Mapping[str, Strategy]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 from pydantic import Field
@@ -25,9 +26,27 @@ class Watch(NamedTuple):
 
 
 class Constraint(Strategy):
-    """Base of all constraints."""
+    """Base of all constraints.
+
+    steers: moves the strength of cache-aware routing; needs_future: fixes it before the run, from replays of the whole
+    trace.
+    """
 
     kind: ClassVar[str] = "constraint"
+    steers: ClassVar[bool] = False
+    needs_future: ClassVar[bool] = False
+
+    @property
+    def counted_from(self) -> int:
+        """Decode step of each request, from 0, from which look-ups count towards its target."""
+        return int(getattr(self, "start_step", 0))
+
+    def strength(self, rate: Callable[[float], float]) -> float:
+        """Return the strength for the whole run, where the strategy ``needs_future``.
+
+        rate: replays the whole trace at a strength, and returns its miss rate of slice requests in decode.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define strength")
 
     def watch(self) -> Watch | None:
         """Return what is watched, or None."""
@@ -45,11 +64,12 @@ class Budget(Constraint):
 
     First the lowest-gate missing LSB slices (those experts run low: degraded), then the lowest-gate missing experts,
     replaced by the best-scored resident expert where the trace holds logits, dropped where it does not. The
-    first-ranked expert's MSB is never denied.
+    first-ranked expert's MSB is never denied. Source: SliceMoE's constraint (arXiv 2512.12990), our rule.
+    Checked by: tests/parity/test_decisions.py (a second replay in plain Python).
     """
 
     name: ClassVar[str] = "budget"
-    target: float = Field(0.05, ge=0, le=1)
+    target: float = Field(0.05, ge=0, le=1, description="miss rate of slice requests, a fraction of 1")
     start_step: int = Field(10, ge=0, description="decode step, from 0, at which counting and denying begin")
 
     def watch(self) -> Watch:
@@ -58,20 +78,56 @@ class Budget(Constraint):
 
 
 class Bias(Constraint):
-    """An integral controller on Cache-Prior's strength. Needs rerouting, so logits.
+    """An integral controller on Cache-Prior's strength holds the running miss rate at the target. Needs logits.
 
     After each token strength = clip(strength + gain x (rate - target), 0, 1), the rate being that of the request's
     last ``window`` tokens. Strength moves MSB misses alone; an LSB that misses is read only while that rate keeps the
-    target, else the expert runs low (slicemoe.md 2, rows 2 and 3; ``deny_lsb: false`` reads every one).
+    target, else the expert runs low (``deny_lsb: false`` reads every one). Source: SliceMoE (arXiv 2512.12990).
+    Checked by: tests/decide/test_constraints.py (by hand).
     """
 
     name: ClassVar[str] = "bias"
-    target: float = Field(0.05, ge=0, le=1)
+    steers: ClassVar[bool] = True
+    target: float = Field(0.05, ge=0, le=1, description="miss rate of slice requests, a fraction of 1")
     start_step: int = Field(10, ge=0, description="decode step, from 0, at which the controller begins")
-    gain: float = Field(0.2, gt=0)
-    window: int = Field(100, ge=1)
-    deny_lsb: bool = True
+    gain: float = Field(0.2, gt=0, description="rise of strength per token and unit of miss rate above the target")
+    window: int = Field(100, ge=1, description="tokens that the running rate is taken over")
+    deny_lsb: bool = Field(True, description="deny LSB reads beyond the target")
 
     def watch(self) -> Watch:
         """Steer the strength; deny LSBs alone."""
         return Watch(self.target, self.start_step, self.deny_lsb, False, self.gain, self.window)
+
+
+class Bisect(Constraint):
+    """Offline bisection: the smallest constant Cache-Prior strength whose miss rate meets the target. Needs logits.
+
+    Replays the whole trace at strength 0, at 1, then at the middle of what is left, until the smallest strength found
+    to meet the target lies within ``tolerance`` of one that does not (or ``most_replays`` are done). The rate is that
+    of decode slice requests from ``start_step`` of each request on. Nothing is denied. Where 1 misses the target too,
+    1 is used and the rate reached is reported. Knows the whole trace: a baseline for ``bias``, not a system.
+    Source: Cache-Prior (arXiv 2412.00099) sweeps a constant strength offline.
+    Checked by: tests/decide/test_bisection.py (target met, and not by a strength lower by the tolerance).
+    """
+
+    name: ClassVar[str] = "bisect"
+    steers: ClassVar[bool] = True
+    needs_future: ClassVar[bool] = True
+    target: float = Field(0.05, ge=0, le=1, description="miss rate of slice requests, a fraction of 1")
+    start_step: int = Field(10, ge=0, description="decode step, from 0, at which counting begins")
+    tolerance: float = Field(0.01, gt=0, le=1, description="of the strength, which is a number from 0 to 1")
+    most_replays: int = Field(12, ge=2, description="replays of the trace in search of it")
+
+    def strength(self, rate: Callable[[float], float]) -> float:
+        """Bisect between 0, which is stock routing, and 1."""
+        fails, meets = 0.0, 1.0
+        if rate(fails) <= self.target:
+            return fails
+        if rate(meets) > self.target:
+            return meets
+        replays = 2
+        while meets - fails > self.tolerance and replays < self.most_replays:
+            middle = (fails + meets) / 2
+            fails, meets = (fails, middle) if rate(middle) <= self.target else (middle, meets)
+            replays += 1
+        return meets

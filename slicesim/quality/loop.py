@@ -15,7 +15,7 @@ from torch import Tensor
 from slicesim.decide import DecodeDemand, Demand
 from slicesim.decide.step import Batch, Stepper
 from slicesim.errors import UserError
-from slicesim.live.blocks import MoeBlock, Routing
+from slicesim.live.blocks import DROPPED, MoeBlock, Routing
 from slicesim.live.greedy import input_device
 from slicesim.policies.slices import BoolArray
 from slicesim.quality.bank import ExpertBank, chooser
@@ -208,11 +208,24 @@ class ClosedLoop(Listener):
         self._seen.append(seen)
         if self._is_prompt:
             self._check_choice(seen)
-            high = torch.from_numpy(self.stepper.prompt_is_high(seen.scores)).to(hidden.device)
-            return block.output(hidden, routing.ids, routing.weights, chooser(self.bank, routing.ids, high))
+            return self._prompt(block, hidden, routing, seen)
         batch = self.stepper.step(seen.ids[0], seen.scores[0], seen.logits[0])
         ids, weights = _served(block, routing, batch)
         return self._one_token(block, hidden, ids, weights, batch.high[batch.runs])
+
+    def _prompt(self, block: MoeBlock, hidden: Tensor, routing: Routing, seen: Seen) -> Tensor:
+        """Run a prompt's experts as prefill has them."""
+        layer = len(self._seen) - 1
+        high = torch.from_numpy(self.stepper.prompt_is_high(layer, seen.ids, seen.scores)).to(hidden.device)
+        runs = torch.from_numpy(self.stepper.prompt_runs(layer, seen.ids, seen.scores)).to(hidden.device)
+        ids, weights = routing.ids, routing.weights
+        if not bool(runs.all()):
+            ids, weights = ids.where(runs, DROPPED), weights.clone()
+            for count in runs.sum(dim=1).unique().tolist():  # tokens that run equally many at once
+                rows = runs.sum(dim=1) == count
+                own = routing.ids[rows][runs[rows]].reshape(-1, count)
+                weights[rows[:, None] & runs] = block.combining_weights(routing.logits[rows], own).reshape(-1)
+        return block.output(hidden, ids, weights, chooser(self.bank, ids, high))
 
     def _one_token(self, block: MoeBlock, hidden: Tensor, ids: Tensor, weights: Tensor, high: BoolArray) -> Tensor:
         """Do what ``block.output`` does for one token, sooner: in the same order, with the same bits."""
@@ -226,7 +239,7 @@ class ClosedLoop(Listener):
     def _check_choice(self, seen: Seen) -> None:
         """Cache-aware routing ranks all experts by their logits: refuse a model that does not choose so itself."""
         routing = self.stepper.request.policy.routing
-        if routing.reroutes:
+        if routing.sees_logits:
             chosen = np.take_along_axis(seen.logits, seen.ids.astype(np.int64), axis=1)
             if (chosen.min(axis=1) < np.sort(seen.logits, axis=1)[:, -seen.ids.shape[1]]).any():
                 raise UserError(
@@ -239,12 +252,13 @@ def _served(block: MoeBlock, routing: Routing, batch: Batch) -> tuple[Tensor, Te
     """Return the experts that run and what their outputs are multiplied by, [1, experts that run] each.
 
     The model's own choice keeps the model's own bits. Any other one is weighted as the model weights a choice: where it
-    scales weights to a sum of 1, over those that run.
+    scales weights to a sum of 1, over those that run. A substitute that serves with an original's gate has its weight.
     """
     ids = torch.from_numpy(batch.expert[batch.runs].astype(np.int64))[None].to(routing.ids.device)
     if torch.equal(ids, routing.ids):
         return ids, routing.weights
-    return ids, block.combining_weights(routing.logits, ids)
+    weighed_as = torch.from_numpy(batch.weighed_as[batch.runs].astype(np.int64))[None].to(ids.device)
+    return ids, block.combining_weights(routing.logits, weighed_as)
 
 
 def decoded(demands: Sequence[Demand]) -> dict[str, NDArray[Any]]:

@@ -47,7 +47,8 @@ class GateMass:
         else:
             mass, full = demand.gate_mass.sum(keepdims=True), demand.full_mass.sum(keepdims=True)
             high = mass if whole_is_high else full
-            masses = (mass, high, mass - high, np.zeros(1), np.zeros(1))
+            dropped = np.array([demand.dropped_mass])
+            masses = (mass + dropped, high, mass - high, np.zeros(1), dropped)
         total, high, low, substituted, dropped = masses
         high_error, low_error = gaussian_error(amat.high_bits, amat.low_bits, amat.group)
         error = high * high_error + low * low_error + substituted + dropped

@@ -181,6 +181,7 @@ def _sections(annotation: Any) -> list[type[BaseModel]]:
 _PATH_KEYS: dict[KeyPath, Callable[[str], bool]] = {
     ("trace", "path"): lambda text: True,
     ("model",): lambda text: "/" in text or text.endswith((".yaml", ".yml")),
+    ("policy", "precision", "table"): lambda text: True,
     **{("policy", part, "name"): lambda text: ".py:" in text for part in PolicyParts.model_fields},
 }
 

@@ -18,8 +18,15 @@ from slicesim.trace import PREFILL, MemoryTrace
 from tests.kit import make_trace, random_trace, simulation
 from tests.parity.test_decisions import EVICTIONS, budgets, caches, priors, sizes_of, traces
 
-KNOW_THE_FUTURE = {"belady", "belady-slices", "static"}
-ONLINE = sorted(set(presets()) - KNOW_THE_FUTURE)
+#: Presets that a running model cannot have, and which part of them asks for the future.
+KNOW_THE_FUTURE = {
+    "belady": "eviction belady",
+    "belady-slices": "eviction belady",
+    "static": "eviction static",
+    "static-widths": "precision static-widths",
+    "cache-prior-bisect": "constraint bisect",
+}
+ONLINE = sorted(set(presets()) - set(KNOW_THE_FUTURE))
 
 
 def step_through(simulated: Simulation) -> tuple[list, list]:
@@ -69,7 +76,7 @@ def assert_same(simulated: Simulation) -> None:
         (name, logits)
         for name in ONLINE
         for logits in (False, True)
-        if logits or load_preset(name).routing.name == "stock"
+        if logits or load_preset(name).routing.name in ("stock", "skip", "buddy")
     ],
 )
 def test_all_presets(preset, logits):
@@ -128,6 +135,54 @@ def test_prefetch_of_the_previous_token(depth):
     assert_same(simulation(trace, policy="dbsc", schedule__overlap="prefetch", policy__prefetch=prefetch))
 
 
+@pytest.mark.parametrize(
+    ("routing", "precision"),
+    [
+        ({"name": "skip", "beta": 0.4, "only_missing": True}, {"name": "hobbit"}),
+        ({"name": "buddy", "flatness": 0.0, "top_j": 0}, {"name": "hobbit"}),
+        ({"name": "cache-prior", "strength": 0.5, "top_j": 0}, {"name": "top-1"}),
+        ({"name": "cache-prior", "strength": 0.5, "top_j": 0}, {"name": "budgeted", "most": 1}),
+    ],
+)
+@pytest.mark.parametrize("constraint", [{"name": "none"}, {"name": "budget", "target": 0.1, "start_step": 3}])
+def test_precision_that_ranks(routing, precision, constraint):
+    trace = random_trace(8, tokens=40, requests=2, prompt=8, logits=True)
+    keys = {"policy__routing": routing, "policy__precision": precision, "policy__constraint": constraint}
+    assert_same(simulation(trace, policy="dbsc", policy__prefill_precision="threshold", **keys))
+
+
+def test_a_table_of_widths(tmp_path: Path):
+    """One layer at a time finds its own rows."""
+    rows = [f"{layer},{expert},{8 if (layer + expert) % 3 else 4}" for layer in (1, 2) for expert in range(8)]
+    (tmp_path / "w.csv").write_text("\n".join(["layer,expert,bits", *rows]))
+    precision = {"name": "static-widths", "table": str(tmp_path / "w.csv")}
+    trace = random_trace(9, tokens=40, requests=2, prompt=8)
+    assert_same(simulation(trace, policy="static-widths", policy__precision=precision))
+
+
+def test_whose_gate_weight_serves():
+    """A buddy serves with its original's; one that the budget puts in brings its own."""
+    trace = random_trace(10, tokens=120, logits=True)
+    routing = {"name": "buddy", "flatness": 0.0, "buddies": 2}
+    budget = {"name": "budget", "target": 0.05, "start_step": 0}
+    stepper = Stepper(simulation(trace, policy="dbsc", policy__routing=routing, policy__constraint=budget).request())
+    stepper.begin_request()
+    own = trace.block
+    by_buddy = by_budget = 0
+    for token in range(120):
+        stepper.begin_token(0, token, token + 1)
+        for layer in range(2):
+            ids, scores, logits = own.ids[token, layer], own.scores[token, layer], own.logits[token, layer]
+            batch = stepper.step(ids, scores, logits)
+            every = np.exp(logits.astype(np.float64) - logits.max())
+            np.testing.assert_allclose((every / every.sum())[batch.weighed_as], batch.served_gate, rtol=1e-6)
+            replaced = (batch.expert != ids[np.argsort(-scores, kind="stable")]) & batch.runs
+            by_buddy += int((replaced & (batch.weighed_as != batch.expert)).sum())
+            by_budget += int((replaced & (batch.weighed_as == batch.expert)).sum())
+    assert by_buddy > 0
+    assert by_budget > 0
+
+
 INTERPRETED = """
 import numpy as np
 from slicesim.policies import Eviction
@@ -149,10 +204,10 @@ def test_strategies_in_plain_python(tmp_path: Path, name):
     assert_same(simulation(trace, policy=f"{tmp_path}/mine.py:{name}"))
 
 
-@pytest.mark.parametrize("preset", sorted(KNOW_THE_FUTURE))
-def test_what_knows_the_future_is_refused(preset):
-    with pytest.raises(UserError, match=rf"policy {preset}: eviction (belady|static) knows the future"):
-        Stepper(simulation(random_trace(0, tokens=4), policy=preset).request())
+@pytest.mark.parametrize(("preset", "part"), sorted(KNOW_THE_FUTURE.items()))
+def test_what_knows_the_future_is_refused(preset, part):
+    with pytest.raises(UserError, match=rf"policy {preset}: {part} knows the future"):
+        Stepper(simulation(random_trace(0, tokens=4, logits=True), policy=preset).request())
 
 
 def test_the_oracle_is_refused():

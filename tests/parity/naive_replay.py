@@ -36,6 +36,13 @@ class Setup:
     start_step: int = 10
     strength: float | None = None  # of Cache-Prior; None: stock routing
     top_j: int = 2
+    precision: str = "threshold"  # threshold | top-1 | budgeted | hobbit | static-widths
+    most_high: int = 2  # of budgeted
+    t1: float = 0.6  # of hobbit
+    t2: float = 0.9
+    high: set[tuple[int, int]] = field(default_factory=set)  # of static-widths: (layer, expert)
+    skip: dict | None = None  # beta, mass, only_missing
+    buddy: dict | None = None  # buddies, most, flatness, margin, top_j
 
 
 @dataclass
@@ -64,6 +71,8 @@ class Replay:
         self.position = 0  # one tick per batch
         self.last_use, self.inserted, self.lookups = {}, {}, {}
         self.spreads = [[] for _ in range(setup.layers)]  # max - min of the logits of every decode token so far
+        self.together = {}  # (layer, expert, other): how often chosen in one top-k
+        self.dropped_mass = [0.0, 0.0]  # of prompts and of decode
         self.requests: list[tuple[list, list]] = []  # (prompt tokens, answer tokens)
         for before, token in zip([None, *tokens], tokens, strict=False):
             if before is None or token["request"] != before["request"]:
@@ -79,15 +88,47 @@ class Replay:
         """What one expert requests, in the order of the stamps: the LSB just before its MSB."""
         return [(layer, expert, LSB), (layer, expert, MSB)] if both and self.setup.slices else [(layer, expert, MSB)]
 
+    def ranked(self, row):
+        """The token's own choice by falling score, equal scores by slot."""
+        slots = sorted(range(len(row["ids"])), key=lambda slot: (-row["scores"][slot], slot))
+        return [(row["ids"][slot], row["scores"][slot]) for slot in slots]
+
+    def mass_before(self, row, expert):
+        """Share of the choice's mass in the experts ranked before one; 1 for an expert that was not chosen."""
+        before, found, total = 0.0, None, 0.0
+        for other, score in self.ranked(row):
+            if other == expert:
+                before, found = total, True
+            total += score
+        return (before / total if total else 0.0) if found else 1.0
+
+    def is_high(self, layer, row, expert, score):
+        """Whether an expert asks for both slices."""
+        setup, own = self.setup, [other for other, _ in self.ranked(row)]
+        if setup.precision == "top-1":
+            return expert == own[0] or score >= setup.threshold
+        if setup.precision == "budgeted":
+            return expert in own[: setup.most_high] and score >= setup.threshold
+        if setup.precision == "hobbit":
+            return expert in own and self.mass_before(row, expert) <= setup.t1
+        if setup.precision == "static-widths":
+            return (layer, expert) in setup.high
+        return score >= setup.threshold
+
+    def is_skipped(self, row, expert):
+        return self.setup.slices and self.setup.precision == "hobbit" and self.mass_before(row, expert) > self.setup.t2
+
     def prompt_sums(self, prompt, layer):
         """Per expert of a layer: selections, critical selections, sum of scores."""
         sums = {}
         for token in prompt:
             row = token["layers"][layer]
             for expert, score in zip(row["ids"], row["scores"], strict=True):
+                if self.setup.prefill_precision != "high" and self.is_skipped(row, expert):
+                    continue
                 entry = sums.setdefault(expert, [0, 0, 0.0])
                 entry[0] += 1
-                entry[1] += score >= self.setup.threshold
+                entry[1] += self.is_high(layer, row, expert, score)
                 entry[2] += score
         return sums
 
@@ -107,7 +148,8 @@ class Replay:
             for token in answer:
                 for layer, row in enumerate(token["layers"]):
                     pairs = zip(row["ids"], row["scores"], strict=True)
-                    wanted = [self.slices_of(layer, e, s >= self.setup.threshold) for e, s in pairs]
+                    runs = [(e, s) for e, s in pairs if not self.is_skipped(row, e)]
+                    wanted = [self.slices_of(layer, e, self.is_high(layer, row, e, s)) for e, s in runs]
                     batches.append([item for items in wanted for item in items])
         uses = {}
         for position, batch in enumerate(batches):
@@ -187,6 +229,7 @@ class Replay:
             self.resident.clear()
         if prompt:
             self.sums = [{} for _ in range(self.setup.layers)]
+            self.look_at(prompt)
             for layer in range(self.setup.layers):
                 self.stream(layer, prompt)
                 self.position += 1
@@ -197,6 +240,21 @@ class Replay:
             for layer, row in enumerate(token["layers"]):
                 self.decode_batch(layer, row, budget if active else None)
                 self.position += 1
+
+    def look_at(self, prompt):
+        """Count what the prompt's tokens choose together, and the mass of what they skip."""
+        for token in prompt:
+            for layer, row in enumerate(token["layers"]):
+                self.count_pairs(layer, row["ids"])
+                if self.setup.prefill_precision != "high":
+                    pairs = zip(row["ids"], row["scores"], strict=True)
+                    self.dropped_mass[0] += sum(score for expert, score in pairs if self.is_skipped(row, expert))
+
+    def count_pairs(self, layer, experts):
+        for one in experts:
+            for other in experts:
+                if one != other:
+                    self.together[layer, one, other] = self.together.get((layer, one, other), 0) + 1
 
     def stream(self, layer, prompt):
         """One layer of the prompt: its union of experts is one batch."""
@@ -262,7 +320,13 @@ class Replay:
         scores = dict(enumerate(row.get("all_scores", []))) | dict(zip(row["ids"], row["scores"], strict=True))
         slots = []
         for expert in self.route(layer, row, scores):
-            slots.append({"expert": expert, "lsb": self.setup.slices and scores[expert] >= self.setup.threshold})
+            high = self.setup.slices and self.is_high(layer, row, expert, scores[expert])
+            slots.append({"expert": expert, "lsb": high, "gate": scores[expert]})
+        self.drop([slot for slot in slots if self.is_skipped(row, slot["expert"])])
+        if self.setup.skip is not None:
+            self.skip(layer, slots, **self.setup.skip)
+        if self.setup.buddy is not None:
+            self.find_buddies(layer, slots, **self.setup.buddy)
         if budget is not None:
             self.keep_budget(layer, row, scores, slots, budget)
         batch = self.batch_of(layer, slots)
@@ -270,14 +334,55 @@ class Replay:
         self.evict(layer, batch, self.coldness)
         self.bytes_after_batch.append(sum(map(self.size, self.resident)))
 
+    def drop(self, slots):
+        """Leave experts out: a denied request each."""
+        for slot in slots:
+            slot["expert"], slot["lsb"] = None, False
+            self.dropped_mass[1] += slot["gate"]
+            self.decode.dropped += 1
+            self.decode.requests[MSB] += 1
+
+    def skip(self, layer, slots, beta, mass, only_missing):
+        """Leave out what is small beside the first, or comes after enough mass; never the first."""
+        gates = [slot["gate"] for slot in slots]
+        small = []
+        for place, slot in enumerate(slots[1:], 1):
+            is_small = gates[place] < beta * gates[0] or sum(gates[:place]) > mass * sum(gates)
+            is_there = (layer, slot["expert"], MSB) in self.resident
+            if is_small and slot["expert"] is not None and not (only_missing and is_there):
+                small.append(slot)
+        self.drop(small)
+
+    def find_buddies(self, layer, slots, buddies, most, flatness, margin, top_j):
+        """Put a resident expert that is often chosen together with a missing one in its place."""
+        self.count_pairs(layer, [slot["expert"] for slot in slots if slot["expert"] is not None])
+        gates = [slot["gate"] for slot in slots]
+        shares = [gate / sum(gates) for gate in gates]
+        entropy = -sum(share * math.log(share) for share in shares if share > 0)
+        if entropy < flatness * math.log(len(slots)) or (gates[0] - gates[1]) / sum(gates) > margin:
+            return
+        replaced = 0
+        for slot in reversed(slots[top_j:]):
+            own = slot["expert"]
+            if replaced == most or own is None or (layer, own, MSB) in self.resident:
+                continue
+            known = [e for e in range(self.setup.experts) if (layer, own, e) in self.together]
+            known = sorted(known, key=lambda e: (-self.together[layer, own, e], e))[:buddies]
+            taken = [other["expert"] for other in slots]
+            free = [e for e in known if (layer, e, MSB) in self.resident and e not in taken]
+            if free:
+                slot["expert"] = free[0]
+                replaced += 1
+                self.decode.substituted += 1
+                self.decode.requests[MSB] += 1
+
     def batch_of(self, layer, slots):
         wanted = [self.slices_of(layer, slot["expert"], slot["lsb"]) for slot in slots if slot["expert"] is not None]
         return [item for items in wanted for item in items]
 
     def route(self, layer, row, scores):
         """Return the experts by falling original score, equal scores by slot."""
-        slots = sorted(range(len(row["ids"])), key=lambda slot: (-row["scores"][slot], slot))
-        stock = [row["ids"][slot] for slot in slots]
+        stock = [expert for expert, _ in self.ranked(row)]
         if self.setup.strength is None:
             return stock
         logits, spreads = row["logits"], self.spreads[layer]
@@ -314,7 +419,7 @@ class Replay:
             if slot["lsb"] and (layer, slot["expert"], LSB) not in self.resident and not met():
                 deny_lsb(slot)
         for slot in reversed(slots[1:]):
-            if (layer, slot["expert"], MSB) in self.resident or met():
+            if slot["expert"] is None or (layer, slot["expert"], MSB) in self.resident or met():
                 continue
             self.decode.requests[MSB] += 1  # the original's, denied
             others = [e for e in range(self.setup.experts) if (layer, e, MSB) in self.resident]
@@ -322,11 +427,13 @@ class Replay:
             if not others or "logits" not in row:
                 slot["expert"] = None
                 self.decode.dropped += 1
+                self.dropped_mass[1] += slot["gate"]
                 continue
             best = min(others, key=lambda expert: (-row["logits"][expert], expert))
             self.decode.substituted += 1
             slot["expert"] = best
-            slot["lsb"] = self.setup.slices and scores[best] >= self.setup.threshold and not slot.get("denied")
+            high = self.setup.slices and self.is_high(layer, row, best, scores[best])
+            slot["lsb"] = high and not slot.get("denied")
             if slot["lsb"] and (layer, best, LSB) not in self.resident:
                 deny_lsb(slot)
         budget["misses"], budget["lookups"] = after()

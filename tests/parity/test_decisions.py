@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -72,6 +74,12 @@ def assert_equal(simulated: Simulation, naive: Replay) -> None:
     experts = naive.setup.experts
     assert {(entry // 2 // experts, entry // 2 % experts, entry % 2) for entry in entries} == naive.resident
     result = simulated.run()
+    for phase, mass in zip(("prefill", "decode"), naive.dropped_mass, strict=True):
+        rows = result.tokens[result.tokens["phase"] == phase]
+        if not naive.setup.strength:  # which moves gates between slots
+            assert rows["dropped_mass"].sum() == pytest.approx(mass, abs=1e-9)
+        parts = rows[["high_mass", "low_mass", "substituted_mass", "dropped_mass"]].to_numpy().sum(axis=1)
+        np.testing.assert_allclose(parts, rows["total_mass"], rtol=1e-12)
     assert of_summary(result.prefill) == as_summary(naive.prefill)
     assert of_summary(result.decode) == as_summary(naive.decode)
 
@@ -112,7 +120,7 @@ def sizes_of(objects: str) -> tuple[int, int]:
     ]
 
 
-def both(trace: MemoryTrace, objects: str, capacity: int, **keys: Any) -> tuple[Simulation, Replay]:
+def both(trace: MemoryTrace, objects: str, capacity: int, table: str = "", **keys: Any) -> tuple[Simulation, Replay]:
     """Prepare the project's simulation and the naive replay of the same case."""
     setup = Setup(
         experts=EXPERTS,
@@ -122,6 +130,18 @@ def both(trace: MemoryTrace, objects: str, capacity: int, **keys: Any) -> tuple[
         slices=objects == "threshold",
         **keys,
     )
+    precision = {
+        "threshold": {"threshold": setup.threshold},
+        "top-1": {"threshold": setup.threshold},
+        "budgeted": {"most": setup.most_high, "threshold": setup.threshold},
+        "hobbit": {"t1": setup.t1, "t2": setup.t2},
+        "static-widths": {"table": table},
+    }[setup.precision]
+    routing = {"name": "stock"}
+    if setup.skip is not None:
+        routing = {"name": "skip", **setup.skip}
+    if setup.buddy is not None:
+        routing = {"name": "buddy", **setup.buddy}
     budget = {"name": "budget", "target": setup.target, "start_step": setup.start_step}
     prior = {"name": "cache-prior", "strength": setup.strength, "top_j": setup.top_j}
     simulated = simulation(
@@ -131,10 +151,10 @@ def both(trace: MemoryTrace, objects: str, capacity: int, **keys: Any) -> tuple[
         cache__capacity_gb=capacity / 1e9,
         cache__scope=setup.scope,
         cache__reset=setup.reset,
-        policy__precision={"name": objects} | ({"threshold": setup.threshold} if setup.slices else {}),
+        policy__precision={"name": setup.precision, **precision} if setup.slices else {"name": objects},
         policy__eviction={"name": setup.eviction},
         policy__warmup={"name": setup.warmup},
-        policy__routing={"name": "stock"} if setup.strength is None else prior,
+        policy__routing=routing if setup.strength is None else prior,
         policy__constraint={"name": "none"} if setup.target is None else budget,
         policy__prefill_precision=setup.prefill_precision,
     )
@@ -187,4 +207,70 @@ def test_budget_drops_and_substitutes(data, eviction, logits):
 def test_cache_prior(data, eviction, constrained):
     trace = data.draw(traces(logits=True))
     keys = data.draw(caches(trace)) | data.draw(priors) | (data.draw(budgets) if constrained else {})
+    assert_equal(*both(trace, eviction=eviction, **keys))
+
+
+fractions = st.sampled_from((0.0, 0.2, 0.35, 0.5, 0.7, 0.9, 1.0)) | st.floats(0, 1)
+skips = st.fixed_dictionaries(
+    {"beta": fractions, "mass": st.sampled_from((0.3, 0.6, 0.8, 1.0)), "only_missing": st.booleans()}
+)
+buddies = st.fixed_dictionaries(
+    {
+        "buddies": st.integers(1, 8),
+        "most": st.integers(0, 3),
+        "flatness": st.sampled_from((0.0, 0.51, 0.83, 0.97)),
+        "margin": st.sampled_from((0.131, 0.373, 1.0)),
+        "top_j": st.integers(0, 2),
+    }
+)
+thresholds_of_mass = st.lists(fractions, min_size=2, max_size=2).map(sorted)
+
+
+@st.composite
+def rules(draw: st.DrawFn, names: tuple[str, ...]) -> dict[str, Any]:
+    """One precision rule of several."""
+    t1, t2 = draw(thresholds_of_mass)
+    cells = st.tuples(st.integers(0, LAYERS - 1), st.integers(0, EXPERTS - 1))
+    own = {
+        "threshold": {},
+        "top-1": {},
+        "budgeted": {"most_high": draw(st.integers(0, 4))},
+        "hobbit": {"t1": t1, "t2": t2},
+        "static-widths": {"high": draw(st.sets(cells))},
+    }
+    name = draw(st.sampled_from(names))
+    return {"precision": name, **own[name]}
+
+
+def table_of(high: set[tuple[int, int]], folder: Path) -> str:
+    """Write a table of widths; the layers of the tiny model with experts are 1 and 2."""
+    rows = [f"{layer + 1},{e},{8 if (layer, e) in high else 4}" for layer in range(LAYERS) for e in range(EXPERTS)]
+    (folder / "widths.csv").write_text("\n".join(["layer,expert,bits", *rows]))
+    return str(folder / "widths.csv")
+
+
+RULES = ("top-1", "budgeted", "hobbit", "static-widths")
+
+
+@given(data=st.data(), eviction=st.sampled_from(("lru", "dbsc", "belady")))
+@settings(max_examples=200, deadline=None)
+def test_precision_rules(data, eviction, tmp_path_factory):
+    trace = data.draw(traces(logits=data.draw(st.booleans())))
+    keys = data.draw(caches(trace)) | {"objects": "threshold"} | data.draw(rules(RULES))
+    if eviction != "belady" and data.draw(st.booleans()):
+        keys |= data.draw(budgets)
+    table = table_of(keys.get("high", set()), tmp_path_factory.mktemp("widths"))
+    keys["capacity"] = max(keys["capacity"], trace.header.top_k * EXPERT_BYTES * LAYERS)
+    assert_equal(*both(trace, eviction=eviction, table=table, **keys))
+
+
+@given(data=st.data(), eviction=st.sampled_from(("lru", "dbsc")), skips_slots=st.booleans())
+@settings(max_examples=250, deadline=None)
+def test_skipped_and_replaced_slots(data, eviction, skips_slots):
+    """Skipping and buddies, with and without logits, with a rule that skips besides, under a budget or without."""
+    trace = data.draw(traces(logits=data.draw(st.booleans())))
+    keys = data.draw(caches(trace)) | data.draw(rules(("threshold", "top-1", "budgeted", "hobbit")))
+    keys |= {"skip": data.draw(skips)} if skips_slots else {"buddy": data.draw(buddies)}
+    if data.draw(st.booleans()):
+        keys |= data.draw(budgets)
     assert_equal(*both(trace, eviction=eviction, **keys))

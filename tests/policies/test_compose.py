@@ -59,6 +59,34 @@ def test_a_changed_part_shows_in_the_label():
         ({"policy__constraint": {"name": "bias"}}, "it needs routing cache-prior"),
         ({"policy__routing": {"name": "max-rank"}}, "policy.routing.max_rank: is missing"),
         ({"policy__eviction": {"name": "belady"}}, "it needs routing stock and constraint none"),
+        (
+            {"policy": "dbsc", "policy__routing": {"name": "skip"}, "policy__eviction": {"name": "belady"}},
+            "belady knows the future of the recorded requests only: it needs routing stock and constraint none",
+        ),
+        (
+            {"policy": "dbsc", "policy__routing": {"name": "buddy"}, "policy__eviction": {"name": "static"}},
+            "it needs routing stock and constraint none",
+        ),
+        ({"policy__constraint": {"name": "bisect"}}, "bisect steers cache-prior: it needs routing cache-prior"),
+        (
+            {
+                "has_logits": True,
+                "policy__routing": {"name": "max-rank", "max_rank": 3},
+                "policy__constraint": {"name": "bisect"},
+            },
+            "bisect steers cache-prior: it needs routing cache-prior",
+        ),
+        (
+            {"has_logits": True, "policy__precision": {"name": "hobbit"}},
+            "policy.precision.name: hobbit ranks the model's own choice, but cache-prior makes another one",
+        ),
+        (
+            {"policy": "buddy", "policy__precision": {"name": "static-widths"}},
+            "static-widths gives each expert one precision, but with buddy others serve at it: use routing stock",
+        ),
+        ({"policy": "hobbit-precision", "policy__precision__t2": 0.5}, "t1 (0.6) must not be above t2 (0.5)"),
+        ({"policy": "skip", "policy__routing__beta": 1.5}, "must be less than or equal to 1 (given: 1.5)"),
+        ({"policy": "top-1", "policy__precision__threshold": 2}, "must be less than or equal to 1 (given: 2)"),
     ],
 )
 def test_what_does_not_go_together_is_refused(keys, message):

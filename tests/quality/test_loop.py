@@ -99,6 +99,9 @@ def test_high_amat_is_near_and_low_amat_is_farther(family, tmp_path):
         ("dbsc", {"policy__prefill_precision": "threshold", "policy__warmup": {"name": "pcw-topup"}}),
         ("random", {"cache__scope": "layer", "experts": 24}),
         ("dbsc", {"schedule__overlap": "prefetch", "policy__prefetch": {"name": "previous-token"}}),
+        ("skip", {"policy__routing__beta": 0.6}),
+        ("buddy", {"policy__routing__flatness": 0.0, "experts": 4}),
+        ("hobbit-precision", {"policy__prefill_precision": "threshold"}),
     ],
 )
 @pytest.mark.parametrize("family", ["deepseek-v2", "mixtral"])
@@ -174,6 +177,49 @@ def test_the_blocks_do_what_was_decided(deepseek, tmp_path):
     assert next(asked_for, None) is None
     assert seen[SUBSTITUTED] > 0
     assert seen[REROUTED] > 0
+
+
+def test_a_buddy_has_the_weight_of_the_expert_it_stands_in_for(deepseek, tmp_path):
+    """Only the outputs are exchanged: with one expert for all of a layer nothing changes but rounding."""
+    keys = {"experts": 4, "policy__routing": {"name": "buddy", "flatness": 0.0, "most": 2}}
+    (prepared,) = loops(deepseek, tmp_path, "lru-high", **keys)
+    texts = make_texts((60, 10))
+
+    class Alike(OriginalBank):
+        def weights(self, block: Any, expert: int, high: bool) -> Any:
+            return block.expert_weights(0)
+
+    plain = ClosedLoop(deepseek.live.blocks, Stepper(loops(deepseek, tmp_path, "lru-high")[0].request()), Alike())
+    asked = ClosedLoop(deepseek.live.blocks, Stepper(prepared.request()), Alike())
+    predictions = []
+    for loop in (plain, asked):
+        with loop.in_charge():
+            predictions.append(predict(deepseek.live.model, texts, loop))
+    assert ((decoded(asked.demands)["outcome"] & SUBSTITUTED) != 0).sum() > 0
+    np.testing.assert_allclose(predictions[1].nll, predictions[0].nll, rtol=1e-3)
+    assert (decoded(asked.demands)["expert"] != decoded(plain.demands)["expert"]).any()
+
+
+@pytest.mark.parametrize("family", ["deepseek-v2", "mixtral"])
+def test_a_prompt_leaves_out_what_precision_skips(family, tmp_path):
+    """T2 = 0: the first-ranked expert alone. Each prompt token runs it, weighted as if it had been the whole choice."""
+    subject = make_subject(family, tmp_path)
+    rule = {"name": "hobbit", "t1": 0.0, "t2": 0.0}
+    keys = {"experts": ALL, "policy__precision": rule, "policy__prefill_precision": "threshold"}
+    (prepared,) = loops(subject, tmp_path, "hobbit-precision", **keys)
+    row = run_row(subject, make_texts((30, 12)), prepared, OriginalBank())
+    prompt = row.summary["prefill"]
+    assert prompt["quality"]["low_mass"] == 0
+    assert prompt["quality"]["dropped_mass"] > 0
+    block = subject.live.blocks[0]
+    hidden = torch.randn(5, block.router.weight.shape[-1], generator=torch.Generator().manual_seed(1))
+    asked = ClosedLoop(subject.live.blocks, Stepper(prepared.request()), OriginalBank())
+    asked.begin_request(0)
+    with torch.inference_mode():
+        routing = block.route(hidden)
+        first = routing.ids[:, :1]
+        expected = block.output(hidden, first, block.combining_weights(routing.logits, first))
+        torch.testing.assert_close(asked._compute(block, hidden), expected)
 
 
 @pytest.mark.parametrize("family", ["deepseek-v2", "mixtral"])

@@ -33,8 +33,8 @@ class TableFile:
         return np.array(numbers[1:], dtype=np.int64)
 
 
-def read_table(path: Path, types: Mapping[str, str]) -> TableFile:
-    """Read the named columns, each as its NumPy type.
+def read_table(path: Path, types: Mapping[str, str], rows: str = "routes") -> TableFile:
+    """Read the named columns, each as its NumPy type; ``rows``: what they are called in messages.
 
     Raises UserError for a missing column, a file without rows, and, by line, for what is no number.
     """
@@ -57,7 +57,7 @@ def read_table(path: Path, types: Mapping[str, str]) -> TableFile:
                 ndmin=1,
             )
     except UserWarning:
-        raise UserError(f"{path}: holds no routes below the header row") from None
+        raise UserError(f"{path}: holds no {rows} below the header row") from None
     except (ValueError, OverflowError) as error:
         raise _first_bad_line(path, types, names) or UserError(
             f"{path}: cannot be read as a table ({reason(error)})"
