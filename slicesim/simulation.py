@@ -27,6 +27,7 @@ from slicesim.errors import UserError
 from slicesim.hardware import Hardware
 from slicesim.models import ModelGeometry, int8_bytes, load_model
 from slicesim.policies import Constraint, Policy, build_policy
+from slicesim.policies.wishes import timed_alike, with_wishes
 from slicesim.quality import GateMass
 from slicesim.scenario import Scenario
 from slicesim.schedule import Lowering, Plan, Shapes, Timeline, Workload
@@ -93,8 +94,8 @@ def prepare_comparison(
     """Check all policies before the first one runs; the trace is read once."""
     shared: Trace | None = None
     simulations = []
-    for policy in policies:
-        scenario = Scenario.load(config, model=model, trace=trace, policy=policy, assignments=set)
+    scenarios = [Scenario.load(config, model=model, trace=trace, policy=name, assignments=set) for name in policies]
+    for scenario in timed_alike(scenarios):
         simulations.append(Simulation.prepare(scenario, shared))
         shared = simulations[0].trace
     return simulations
@@ -188,6 +189,7 @@ class Simulation(Replay):
     @classmethod
     def prepare(cls, scenario: Scenario, trace: Trace | None = None) -> Simulation:
         """Load what the scenario names; raises UserError where the parts do not fit together."""
+        scenario = with_wishes(scenario)
         settings = scenario.settings
         check_device(scenario)
         trace = trace or load_trace(settings.trace.path, scenario.where("trace", "path"), settings.model)
@@ -198,7 +200,7 @@ class Simulation(Replay):
         sizes = slice_sizes(scenario, trace, model, policy)
         check_capacity(scenario, trace, model, sizes)
         simulation = cls(scenario, trace, model, policy, sizes, Hardware.of(settings.device), ())
-        warnings = (*other_model_warning(trace, model), *cliff_warning(simulation.request()))
+        warnings = (*scenario.notes, *other_model_warning(trace, model), *cliff_warning(simulation.request()))
         return replace(simulation, warnings=warnings)
 
     @property

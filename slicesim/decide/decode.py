@@ -78,28 +78,51 @@ def _select(self, logits, slices, base, slots, spread, strength, chosen):
     )
 
 
-def guess(self, tokens, token, layer, before, guesses):
+def guess(self, memory, tokens, token, layer, ahead, before, guesses):
     """Enter the slices that the prefetch strategy would read ahead; return how many."""
 
 
 @overload(guess)
-def _guess(self, tokens, token, layer, before, guesses):
+def _guess(self, memory, tokens, token, layer, ahead, before, guesses):
     own = self.instance_class.compiled_guess
-    return lambda self, tokens, token, layer, before, guesses: own(self, tokens, token, layer, before, guesses)
+    return lambda self, memory, tokens, token, layer, ahead, before, guesses: own(
+        self, memory, tokens, token, layer, ahead, before, guesses
+    )
+
+
+def learn(self, memory, layer, slots, before, tally):
+    """Let the prefetch strategy take in a batch."""
+
+
+@overload(learn)
+def _learn(self, memory, layer, slots, before, tally):
+    own = self.instance_class.compiled_learn
+    return lambda self, memory, layer, slots, before, tally: own(self, memory, layer, slots, before, tally)
+
+
+def reach(self, memory):
+    """Return how many layers the prefetch strategy looks ahead now."""
+
+
+@overload(reach)
+def _reach(self, memory):
+    own = self.instance_class.compiled_reach
+    return lambda self, memory: own(self, memory)
 
 
 @jit
 def serve(
     first, stop, tokens, fetches_lsb, slices, caches, clock, order, rule, routing, spreads, book, window, future, slots,
-    chosen, prefetch, before, guesses, depth, budget_bytes, out,
+    chosen, prefetch, before, guesses, depth, budget_bytes, memory, tally, out,
 ):  # fmt: skip
     """Serve batches from number ``first`` up to ``stop``; return the next one's number.
 
     tokens: Tokens; order, rule: who leaves, by which strategy; routing: rule of the routing strategy; spreads: SPREAD
     [layers]; book, window: of the Ledger; future: Future; chosen: bool [experts], scratch; prefetch: rule of the
-    prefetch strategy; before: SLOT [layers, top_k] of the last token; guesses: GUESS records [2 * experts], scratch;
-    depth: layers looked ahead; budget_bytes: of prefetches in a batch; out: DecodeDemand. routing, future and prefetch
-    are None where the policy does without: the code for them is left out.
+    prefetch strategy; before: SLOT [layers, top_k] used last in each layer; guesses: GUESS records [2 * experts],
+    scratch; depth: layers looked ahead, at most; budget_bytes: of prefetches in a batch; memory: what the prefetch
+    strategy learns in; tally: one TALLY; out: DecodeDemand. routing, future and prefetch are None where the policy does
+    without: the code for them is left out.
     It stops early where Python must make room: the batch before the returned one has overfilled the cache.
     """
     _, layers, top_k = tokens.ids.shape
@@ -152,13 +175,15 @@ def serve(
         caches[cache].used_bytes += added
         last = layer
         if prefetch is not None:
-            last = min(layer + depth, layers - 1)
-            _read_ahead(
-                prefetch, tokens, token, layer, last, before, guesses, slices, caches, clock, order, begun,
-                _requested_bytes(slots, slices, base), budget_bytes, out.prefetched[token, layer],
-            )  # fmt: skip
+            _tally(tally[0], slots)
+            learn(prefetch, memory, layer, slots, before, tally[0])
             for index in range(top_k):
                 before[layer, index] = slots[index]
+            last = min(layer + min(depth, reach(prefetch, memory)), layers - 1)
+            tally[0].read += _read_ahead(
+                prefetch, memory, tokens, token, layer, last, before, guesses, slices, caches, clock, order, begun,
+                _requested_bytes(slots, slices, base), budget_bytes, out.prefetched[token, layer],
+            )  # fmt: skip
         done = True
         for place in range(layer, last + 1):
             filled = slices[entries * place].group
@@ -187,10 +212,13 @@ def serve(
 
 @jit
 def _read_ahead(
-    prefetch, tokens, token, layer, last, before, guesses, slices, caches, clock, order, begun, requested_bytes,
+    prefetch, memory, tokens, token, layer, last, before, guesses, slices, caches, clock, order, begun, requested_bytes,
     budget_bytes, out,
 ):  # fmt: skip
-    """Insert the best-guessed missing slices of the coming layers, as far as budget and unprotected room allow."""
+    """Insert the best-guessed missing slices of the coming layers, as far as budget and unprotected room allow.
+
+    Returns how many.
+    """
     count, left, kept_ahead = 0, budget_bytes, 0
     layer_slices = len(guesses)
     own = slices[layer_slices * layer].group
@@ -201,7 +229,8 @@ def _read_ahead(
             requested_bytes, kept_ahead = 0, 0  # a cache for each layer
         room = caches[cache].capacity_bytes - requested_bytes - kept_ahead
         least = min(slices[base].size_bytes, slices[base + 1].size_bytes or slices[base].size_bytes)
-        guessed = guess(prefetch, tokens, token, target, before, guesses)
+        guessed = guess(prefetch, memory, tokens, token, target, target - layer, before, guesses)
+        guessed = _missing(guesses, guessed, slices, base)
         while count < len(out) and least <= left:
             best, best_points = -1, 0.0
             for place in range(guessed):
@@ -217,7 +246,7 @@ def _read_ahead(
             kept = size
             if slices[entry].kind == LSB and slices[entry - 1].last_use <= begun:  # its MSB is to stay with it
                 kept += slices[entry - 1].size_bytes
-            if slices[entry].resident or size == 0 or size > left or kept > room:
+            if slices[entry].resident or size > left or kept > room:
                 continue
             left, room, kept_ahead = left - size, room - kept, kept_ahead + kept
             expect(order, slices, cache, 2)
@@ -229,6 +258,29 @@ def _read_ahead(
                 stamped(order, slices, cache, slices[read].kind, read, clock[0])
             out[count] = entry
             count += 1
+    return count
+
+
+@inlined
+def _missing(guesses, guessed, slices, base):
+    """Keep the guesses of slices that could be read, in their order; return how many."""
+    count = 0
+    for place in range(guessed):
+        guess = guesses[place]
+        entry = base + guess.slice
+        if guess.points > 0.0 and not slices[entry].resident and slices[entry].size_bytes > 0:
+            guesses[count].points, guesses[count].slice = guess.points, guess.slice
+            count += 1
+    return count
+
+
+@inlined
+def _tally(tally, slots):
+    """Count a batch's misses, and its first look-ups of slices read ahead."""
+    for slot in slots:
+        outcome = slot.outcome
+        tally.used += (outcome & MSB_AHEAD != 0) + (outcome & LSB_AHEAD != 0)
+        tally.missed += (outcome & MSB_FETCHED != 0) + (outcome & LSB_FETCHED != 0)
 
 
 @jit

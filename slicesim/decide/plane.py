@@ -24,7 +24,7 @@ from slicesim.decide.prefill import PromptCounts, stream_prompt
 from slicesim.errors import UserError
 from slicesim.policies import LSB, MSB, Policy, Prefetch, SliceState
 from slicesim.policies.eviction import Eviction
-from slicesim.policies.prefetch import GUESS
+from slicesim.policies.prefetch import GUESS, TALLY, ReadAhead
 from slicesim.policies.slices import FloatArray
 from slicesim.trace.gate import gate_scores
 from slicesim.trace.table import Trace
@@ -62,7 +62,7 @@ class Plane:
         self.spreads = np.zeros(self.layers, dtype=SPREAD)
         self.ledger = Ledger.of(policy.constraint, policy.routing.first_strength)
         self.slots = (np.zeros(header.top_k, dtype=SLOT), np.zeros(self.experts, dtype=np.bool_))
-        self.prefetch = _prefetch(policy.prefetch, self.layers, self.experts, header.top_k)
+        self.prefetch = LookAhead.of(policy.prefetch, self.layers, self.experts, header.top_k, request.seed)
         depth, objects = policy.prefetch.layers_ahead, 1 + bool(request.sizes.lsb_bits)
         least = int(self.state.size_bytes[self.state.size_bytes > 0].min())
         self.most_prefetches = min(depth * objects * self.experts, self.prefetch.budget_bytes // least) if depth else 0
@@ -78,12 +78,13 @@ class Plane:
     @property
     def sees_logits(self) -> bool:
         """Whether decisions follow from the scores of experts beyond the top-k, where those are known."""
-        return self.request.policy.routing.reroutes or self.ledger.denies_msb
+        policy = self.request.policy
+        return policy.routing.reroutes or self.ledger.denies_msb or policy.prefetch.sees_logits
 
     def begin_request(self) -> None:
         """Forget what counts for a request alone."""
         self.ledger.begin_request()
-        self.prefetch.before["expert"] = -1
+        self.prefetch.begin_request(self.request.policy.prefetch)
         if self.request.reset_each_request:
             evict_all(self.state.slices, self.state.caches, np.flatnonzero(self.state.resident))
             self._rebuild_order()
@@ -138,20 +139,37 @@ class Plane:
 
 
 class LookAhead(NamedTuple):
-    """What prefetching keeps: rule of the strategy, the last token's slots, scratch, and its bounds (see ``serve``)."""
+    """What prefetching keeps: rule of the strategy, what was used last, scratch, bounds, what was learnt (``serve``)."""
 
     rule: object
     before: NDArray[Any]
     guesses: NDArray[Any]
     depth: int
     budget_bytes: int
+    memory: Any
+    tally: NDArray[Any]
 
+    @classmethod
+    def of(cls, strategy: Prefetch, layers: int, experts: int, top_k: int, seed: int) -> LookAhead:
+        """Begin with nothing learnt."""
+        before = np.zeros((layers, top_k), dtype=SLOT)
+        before["expert"] = -1
+        reads = isinstance(strategy, ReadAhead)
+        return cls(
+            rule(strategy, "guess", "learn", "reach") if reads else None,
+            before,
+            np.zeros(2 * experts, dtype=GUESS),
+            strategy.layers_ahead,
+            strategy.budget_bytes,
+            strategy.memory(layers, experts, top_k, seed) if reads else np.zeros(0),
+            np.zeros(1, dtype=TALLY),
+        )
 
-def _prefetch(strategy: Prefetch, layers: int, experts: int, top_k: int) -> LookAhead:
-    before = np.zeros((layers, top_k), dtype=SLOT)
-    before["expert"] = -1
-    own = rule(strategy, "guess") if strategy.layers_ahead else None
-    return LookAhead(own, before, np.zeros(2 * experts, dtype=GUESS), strategy.layers_ahead, strategy.budget_bytes)
+    def begin_request(self, strategy: Prefetch) -> None:
+        """Forget what counts for a request alone."""
+        self.before["expert"] = -1
+        if isinstance(strategy, ReadAhead):
+            strategy.begin_request(self.memory)
 
 
 @contextmanager
