@@ -15,6 +15,7 @@ from slicesim.checks import (
     capacity_bytes,
     check_capacity,
     check_device,
+    check_schedule,
     check_scores,
     check_trace_fits,
     cliff_warning,
@@ -30,7 +31,7 @@ from slicesim.policies import Constraint, Policy, build_policy
 from slicesim.policies.wishes import timed_alike, with_wishes
 from slicesim.quality import GateMass
 from slicesim.scenario import Scenario
-from slicesim.schedule import Lowering, Plan, Shapes, Timeline, Workload
+from slicesim.schedule import LOWERING_KEYS, Lowering, Plan, Shapes, Timeline, Workload
 from slicesim.trace import Trace, load_trace
 from slicesim.version import __version__
 
@@ -192,6 +193,7 @@ class Simulation(Replay):
         scenario = with_wishes(scenario)
         settings = scenario.settings
         check_device(scenario)
+        check_schedule(scenario)
         trace = trace or load_trace(settings.trace.path, scenario.where("trace", "path"), settings.model)
         model = load_model(settings.model, scenario.where("model"))
         check_trace_fits(scenario, trace, model)
@@ -220,7 +222,8 @@ class Simulation(Replay):
 
     def decided(self) -> Iterator[tuple[Demand, Workload, Decided]]:
         """Yield each demand table, what it asks of a device, and what it says by itself."""
-        lower = Lowering(Shapes(self.model, self.sizes, self.trace.header.layers))
+        shapes = Shapes(self.model, self.sizes, self.trace.header.layers)
+        lower = Lowering(shapes, self.scenario.settings.schedule)
         decision = decide(self.request())
         tables = ((demand, lower(demand)) for demand in decision)
         for demand, work in ahead(tables) if decision.is_compiled else tables:
@@ -243,6 +246,7 @@ class Simulation(Replay):
     def decision_key(self) -> str:
         """Return what decide and lowering see of the identity: simulations of one key share their demand tables."""
         seen = self.identity()
+        seen["lowering"] = {key: seen["schedule"].get(key) for key in LOWERING_KEYS}
         for unseen in ("device", "schedule", "software"):
             seen.pop(unseen, None)
         return json.dumps(seen, sort_keys=True)
