@@ -16,8 +16,8 @@ class Popularity(ReadAhead):
     """The experts that the coming layer has used most so far.
 
     Points of a slice = its requests in decode, all tokens so far; with ``decay`` below 1, each token of the layer first
-    scales the layer's counts by it. Source: standard; static counts in EdgeMoE (arXiv 2308.14352) and Fiddler (arXiv
-    2402.07033), here learnt online.
+    scales the layer's counts by it. Source: standard; Fiddler (arXiv 2402.07033) places experts by popularity that was
+    measured before, here it is learnt online.
     Checked by: tests/decide/test_predictions.py (by hand), tests/parity/test_prefetch_decisions.py.
     """
 

@@ -105,7 +105,7 @@ class ReadAhead(Prefetch):
 class PreviousToken(ReadAhead):
     """What the request's previous token used in that layer, by its gate score there.
 
-    Source: common baseline; routing of neighbouring tokens overlaps (e.g. arXiv 2312.17238, LRU over experts).
+    Source: standard baseline (neighbouring tokens share experts).
     Checked by: tests/decide/test_prefetch.py (by hand), tests/parity/test_prefetch_decisions.py.
     """
 
