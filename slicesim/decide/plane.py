@@ -139,7 +139,7 @@ class Plane:
 
 
 class LookAhead(NamedTuple):
-    """What prefetching keeps: rule of the strategy, what was used last, scratch, bounds, what was learnt (``serve``)."""
+    """What prefetching keeps: rule of the strategy, what was used last, scratch, bounds, what was learnt."""
 
     rule: object
     before: NDArray[Any]
@@ -154,14 +154,16 @@ class LookAhead(NamedTuple):
         """Begin with nothing learnt."""
         before = np.zeros((layers, top_k), dtype=SLOT)
         before["expert"] = -1
-        reads = isinstance(strategy, ReadAhead)
+        own, memory = None, np.zeros(0)
+        if isinstance(strategy, ReadAhead):
+            own, memory = rule(strategy, "guess", "learn", "reach"), strategy.memory(layers, experts, top_k, seed)
         return cls(
-            rule(strategy, "guess", "learn", "reach") if reads else None,
+            own,
             before,
             np.zeros(2 * experts, dtype=GUESS),
             strategy.layers_ahead,
             strategy.budget_bytes,
-            strategy.memory(layers, experts, top_k, seed) if reads else np.zeros(0),
+            memory,
             np.zeros(1, dtype=TALLY),
         )
 

@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from slicesim.errors import UserError
 from slicesim.policies import constraint, eviction, fetch, precision, prefetch, routing, warmup
@@ -42,7 +42,7 @@ class Preset(PolicyParts):
     description: str
     source: str
     with_logits: PolicyParts = PolicyParts()
-    schedule: dict[str, Any] = {}
+    schedule: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("schedule")
     @classmethod

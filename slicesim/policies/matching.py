@@ -34,8 +34,8 @@ class ActivationMatching(ReadAhead):
     layers seen so far of the cosine between its row and the present one (MSB requests). Points = the best match's
     counts in the coming layer. A matrix is filed when its request ends, or every ``matrix_tokens`` tokens; where
     ``kept`` are filed already, it takes the place of its best match. Source: MoE-Infinity (arXiv 2401.14361), expert
-    activation matrices and their collection. Simplified: decode tokens alone are counted, not the prompt; the priorities of
-    layers further ahead follow from the order of reading, nearest layer first.
+    activation matrices and their collection. Simplified: decode tokens alone are counted, not the prompt; the
+    priorities of layers further ahead follow from the order of reading, nearest layer first.
     Checked by: tests/decide/test_predictions.py (by hand), tests/parity/test_prefetch_decisions.py.
     """
 

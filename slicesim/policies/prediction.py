@@ -69,7 +69,7 @@ class CoActivation(ReadAhead):
         self, memory: Any, tokens: Any, token: int, layer: int, ahead: int, before: Any, guesses: Any
     ) -> int:  # fmt: skip
         """Points are shares of followers."""
-        return guess_followers(memory[ahead - 1, layer], before[layer - ahead], guesses)
+        return int(guess_followers(memory[ahead - 1, layer], before[layer - ahead], guesses))
 
 
 class Path(ReadAhead):
@@ -78,8 +78,8 @@ class Path(ReadAhead):
     counts[d][l][e1, e2][f] = tokens that used e1 in layer l - d - 1, e2 in layer l - d and f in layer l. Points of f =
     sum over all e1, e2 of this token's last two layers of counts[e1, e2][f] / (sum over g of counts[e1, e2][g]). The
     first layer has no path, so nothing is guessed there. Source: EdgeMoE (arXiv 2308.14352), whose predictor looks at
-    the experts of the two layers before. Simplified: learnt online instead of offline; pairs share a row by remainder where
-    ``contexts`` is below experts x experts; top-1 paths of EdgeMoE become all pairs of the top-k.
+    the experts of the two layers before. Simplified: learnt online instead of offline; pairs share a row by remainder
+    where ``contexts`` is below experts x experts; top-1 paths of EdgeMoE become all pairs of the top-k.
     Checked by: tests/parity/test_prefetch_decisions.py.
     """
 
@@ -129,9 +129,9 @@ class Adaptive(ReadAhead):
     After every ``window`` batches: used = read-ahead slices looked up in the window / slices read ahead in it. Below
     ``low`` the horizon is one layer less (1 at least); at ``high`` or above, and where the window had misses, one more
     (``depth`` at most). Resident slices are never read, so only missing ones use up the budget. Source: ExpertFlow
-    (arXiv 2510.26730), adaptive step size of cross-layer prefetching. Simplified: ExpertFlow sets the step from measured
-    bandwidth, token diversity and stalls, here counts alone decide (a replay's decisions know no clock); its predictor
-    (pre-gating and a random forest) is co-activation here; its cache-aware routing is left out.
+    (arXiv 2510.26730), adaptive step size of cross-layer prefetching. Simplified: ExpertFlow sets the step from
+    measured bandwidth, token diversity and stalls, here counts alone decide (a replay's decisions know no clock); its
+    predictor (pre-gating and a random forest) is co-activation here; its cache-aware routing is left out.
     Checked by: tests/decide/test_predictions.py (by hand), tests/parity/test_prefetch_decisions.py.
     """
 
@@ -169,7 +169,7 @@ class Adaptive(ReadAhead):
         self, memory: Any, tokens: Any, token: int, layer: int, ahead: int, before: Any, guesses: Any
     ) -> int:  # fmt: skip
         """Points are shares of followers."""
-        return guess_followers(memory.counts[ahead - 1, layer], before[layer - ahead], guesses)
+        return int(guess_followers(memory.counts[ahead - 1, layer], before[layer - ahead], guesses))
 
 
 # What follows is compiled with the strategies. counts: [experts, kind of slice].

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -57,9 +57,7 @@ class Lowering:
     def __init__(self, shapes: Shapes, schedule: Schedule | None = None) -> None:
         schedule = schedule or Schedule()
         longest = None if schedule.read_kib is None else round(schedule.read_kib * 1024)
-        self.pieces = Pieces.of(
-            shapes.matrix_bytes(), by_matrix=schedule.pipeline == "matrix", longest_bytes=longest
-        )
+        self.pieces = Pieces.of(shapes.matrix_bytes(), by_matrix=schedule.pipeline == "matrix", longest_bytes=longest)
         self.streams_prefill = schedule.prefill == "stream"
         self.shapes = shapes
         self.kinds = OpKinds()
@@ -225,7 +223,7 @@ class Lowering:
             Group(op + part, kind, expert, *bounds[kind][part]) for part in range(self.pieces.parts) for kind in kinds
         ]
 
-    def _prompt_reads(self, groups: list[list[Group]], topup: list[Group]) -> dict[str, IntArray]:
+    def _prompt_reads(self, groups: list[list[Group]], topup: list[Group]) -> dict[str, Any]:
         """Return the columns of a prompt's reads and claims.
 
         groups: of each MoE layer. Streamed, those of all layers but the first go out with the layer before, and are
@@ -307,7 +305,8 @@ def _lower(
 ):  # fmt: skip
     """Write the operations, reads and claims of decode tokens.
 
-    starts, most: of Pieces; issued [slices]: number of the first read of each slice's last prefetch; rank: scratch [top_k].
+    starts, most: of Pieces; issued [slices]: number of the first read of each slice's last prefetch; rank: scratch
+    [top_k].
     """
     tokens, _, top_k = expert.shape
     op = read = batch = claim = 0

@@ -14,10 +14,10 @@ IntArray = NDArray[np.int64]
 class Pieces:
     """What a run reads and computes at once.
 
-    matrix_bytes: of each slice's share in each weight matrix, [MoE layers, MSB and LSB, matrices]; by_matrix: an expert is
-    one operation for each weight matrix, else one. sizes: bytes of each flash read of a slice, [MoE layers, MSB and
-    LSB, most reads of a slice], 0 beyond a slice's last; starts: [slices of an expert in all MoE layers, parts + 1],
-    the reads that each operation (part) of the expert waits for are those from starts[part] up to starts[part + 1].
+    matrix_bytes: of each slice in each weight matrix, [MoE layers, MSB and LSB, matrices]; by_matrix: an expert is one
+    operation (part) for each weight matrix, else one part in all. sizes: bytes of each flash read of a slice, [MoE
+    layers, MSB and LSB, most reads of a slice], 0 beyond a slice's last; starts: [MoE layers x 2, parts + 1], a part
+    waits for its slice's reads from starts[part] up to starts[part + 1].
     """
 
     matrix_bytes: IntArray
@@ -41,17 +41,17 @@ class Pieces:
     @property
     def parts(self) -> int:
         """Operations of an expert."""
-        return self.starts.shape[1] - 1
+        return int(self.starts.shape[1]) - 1
 
     @property
     def most(self) -> int:
         """Kinds of reads that are set aside for each slice."""
-        return self.sizes.shape[2]
+        return int(self.sizes.shape[2])
 
     def part_bytes(self, index: int) -> IntArray:
         """Bytes of each part of an expert's slices, [MSB and LSB, parts]; index: of the MoE layer."""
         own = self.matrix_bytes[index]
-        return own if self.by_matrix else own.sum(axis=1, keepdims=True)
+        return np.asarray(own if self.by_matrix else own.sum(axis=1, keepdims=True))
 
 
 def _cut(size: int, longest: int) -> list[int]:

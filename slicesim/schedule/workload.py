@@ -120,7 +120,7 @@ class Workload:
     step_batch [steps + 1], batch_op, batch_read, batch_claim [batches + 1], int64: where each one's part begins.
     batch_layer: model layer, -1 for the LM head and a top-up; op_kind: number in ``kinds``; op_expert: expert id, -1
     for others. read_op: the operation that waits for the read, or NO_OP; read_kind: flat index of ``read_sizes``, bytes
-    of each kind of read [MoE layers, MSB and LSB, reads of a slice]; read_expert: id; read_priority: DEMAND or PREFETCH.
+    of each kind of read [MoE layers, MSB and LSB, reads of a slice]; read_expert: id; read_priority: DEMAND, PREFETCH.
     A claim is an operation's wait for a read that was issued ahead of it: claim_op and the read's number counted over
     all workloads of the run (claim_read); ``first_read`` is the number of this workload's first read. moe_layers: model
     layer of each MoE layer that is replayed.

@@ -19,7 +19,7 @@ from tests.kit import make_trace, random_trace, simulation
 from tests.parity.test_decisions import EVICTIONS, budgets, caches, priors, sizes_of, traces
 
 KNOW_THE_FUTURE = {"belady", "static"}
-ONLINE = sorted(set(presets()) - KNOW_THE_FUTURE)
+ONLINE = sorted(set(presets()) - KNOW_THE_FUTURE - {"read-ahead-oracle"})
 
 
 def step_through(simulated: Simulation) -> tuple[list, list]:
@@ -122,9 +122,10 @@ def test_windows_of_rank(routing):
 
 
 @pytest.mark.parametrize("depth", [1, 2])
-def test_prefetch_of_the_previous_token(depth):
+@pytest.mark.parametrize("name", ["previous-token", "adaptive", "activation-matching"])
+def test_prefetch(name, depth):
     trace = random_trace(5, tokens=40, requests=2, prompt=5)
-    prefetch = {"name": "previous-token", "depth": depth, "budget_mb": 0.01}
+    prefetch = {"name": name, "depth": depth, "budget_mb": 0.01}
     assert_same(simulation(trace, policy="dbsc", schedule__overlap="prefetch", policy__prefetch=prefetch))
 
 
@@ -155,11 +156,12 @@ def test_what_knows_the_future_is_refused(preset):
         Stepper(simulation(random_trace(0, tokens=4), policy=preset).request())
 
 
-def test_the_oracle_is_refused():
+@pytest.mark.parametrize("name", ["oracle", "next-logits"])
+def test_prefetch_that_looks_ahead_is_refused(name):
     simulated = simulation(
-        random_trace(0, tokens=4), policy="dbsc", schedule__overlap="prefetch", policy__prefetch={"name": "oracle"}
+        random_trace(0, tokens=4), policy="dbsc", schedule__overlap="prefetch", policy__prefetch={"name": name}
     )
-    with pytest.raises(UserError, match="prefetch oracle knows the future"):
+    with pytest.raises(UserError, match=f"prefetch {name} knows the future"):
         Stepper(simulated.request())
 
 

@@ -1,4 +1,4 @@
-"""Reading ahead on top of the naive replay: predictors in dicts and lists, written from docs/model.md and the docstrings.
+"""Reading ahead on top of the naive replay: predictors in dicts and lists, written from their descriptions.
 
 Stock routing, every miss fetched. It shares no code with ``slicesim``.
 """
@@ -171,7 +171,7 @@ PREDICTORS = {
 
 
 class ReadingAhead(Replay):
-    """A replay whose decode reads ahead. slices_read, used: how many slices, and how many looked up before they left."""
+    """A replay whose decode reads ahead. slices_read, used: how many slices, and those looked up before they left."""
 
     def __init__(self, setup: Setup, tokens: list[dict], name: str, budget: int, **parameters: float) -> None:
         self.predictor = PREDICTORS[name](**parameters)

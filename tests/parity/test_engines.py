@@ -94,7 +94,9 @@ def test_random_cases(device, mode, policy, experts, scope, shape, warmup, at_on
 
 
 @pytest.mark.parametrize("name", ["popularity", "adaptive", "activation-matching", "next-logits"])
-@given(device=devices(), seed=st.integers(0, 50), budget=st.sampled_from((0.004, 0.03)), cuts=CUTS, logits=st.booleans())
+@given(
+    device=devices(), seed=st.integers(0, 50), budget=st.sampled_from((0.004, 0.03)), cuts=CUTS, logits=st.booleans()
+)
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_guesses_that_are_often_wrong(name, device, seed, budget, cuts, logits, monkeypatch):
     monkeypatch.setattr(sys.modules["slicesim.decide.decide"], "TOKENS_PER_TABLE", 3)
