@@ -27,7 +27,7 @@ from slicesim.version import __version__
 #: No bit slices are known: what the planner asks for, and what accounting counts look-ups with.
 _WHOLE = SliceSizes(np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64), 8, 0)
 
-#: Keys that speak to the decisions, which a demand trace has behind it.
+#: Keys that speak to the decisions, which a demand trace has behind it, or to how slices are read.
 _DECIDE_ONLY = (
     ("policy",), ("cache",), ("amat",), ("trace", "split"), ("trace", "top_k"), ("trace", "layer_subset"),
     *(("schedule", key) for key in LOWERING_KEYS),

@@ -47,6 +47,9 @@ class Preset(PolicyParts):
     @field_validator("schedule")
     @classmethod
     def _known_keys(cls, wishes: dict[str, Any]) -> dict[str, Any]:
+        unknown = ", ".join(wishes.keys() - Schedule.model_fields.keys())
+        if unknown:
+            raise ValueError(f"the schedule has no key {unknown} (it has: {', '.join(Schedule.model_fields)})")
         Schedule.model_validate(wishes)
         return wishes
 
