@@ -99,3 +99,14 @@ def test_a_wish_must_be_a_key_of_the_schedule(tmp_path, monkeypatch):
         monkeypatch.setattr("slicesim.policies.compose.presets", lambda file=file: {"wrong": file})
         with pytest.raises(UserError, match=message):
             load_preset("wrong")
+
+
+def test_wishes_of_a_policy_itself_stay_in_its_row(config, monkeypatch):
+    """How an expert is cut is a policy's own; what overlaps is the device's."""
+    both = load_preset("dbsc").model_copy(update={"schedule": {"overlap": "layer", "pipeline": "matrix"}})
+    known = load_preset
+    monkeypatch.setattr("slicesim.policies.wishes.load_preset", lambda n, s: both if n == "fifo" else known(n, s))
+    rows = [with_wishes(row) for row in timed_alike([load(config, "dbsc"), load(config, "fifo")])]
+    found = [(row.settings.schedule.overlap, row.settings.schedule.pipeline) for row in rows]
+    assert found == [("layer", "expert"), ("layer", "matrix")]
+    assert [len(row.notes) for row in rows] == [1, 0]
