@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -138,6 +139,18 @@ class Plane:
         demand.resident_bytes[token, layer] = self.state.used_bytes.sum()
 
 
+#: Methods of a prefetch strategy that are compiled.
+_HOOKS = ("guess", "learn", "reach")
+
+
+def _check_hooks(cls: type[ReadAhead]) -> None:
+    """Refuse a user's strategy whose methods do not take what they are given."""
+    for hook in _HOOKS:
+        asked, taken = (list(signature(getattr(owner, hook)).parameters) for owner in (ReadAhead, cls))
+        if len(asked) != len(taken):
+            raise UserError(f"{cls.__name__}.{hook} must take ({', '.join(asked)})")
+
+
 class LookAhead(NamedTuple):
     """What prefetching keeps: rule of the strategy, what was used last, scratch, bounds, what was learnt."""
 
@@ -156,7 +169,8 @@ class LookAhead(NamedTuple):
         before["expert"] = -1
         own, memory = None, np.zeros(0)
         if isinstance(strategy, ReadAhead):
-            own, memory = rule(strategy, "guess", "learn", "reach"), strategy.memory(layers, experts, top_k, seed)
+            _check_hooks(type(strategy))
+            own, memory = rule(strategy, *_HOOKS), strategy.memory(layers, experts, top_k, seed)
         return cls(
             own,
             before,
