@@ -33,6 +33,16 @@ def check_device(scenario: Scenario) -> None:
         raise scenario.error("device", "sram", "capacity_kib", message=message)
 
 
+def check_schedule(scenario: Scenario) -> None:
+    """Refuse a prompt that is streamed where nothing is read ahead."""
+    schedule = scenario.settings.schedule
+    if schedule.prefill == "stream" and schedule.overlap != "prefetch":
+        raise scenario.error(
+            "schedule", "prefill",
+            message=f"stream reads ahead, which needs schedule.overlap=prefetch (it is {schedule.overlap})",
+        )  # fmt: skip
+
+
 def capacity_bytes(scenario: Scenario) -> int:
     """The expert cache in bytes."""
     return round(scenario.settings.cache.capacity_gb * 1e9)

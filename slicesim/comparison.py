@@ -9,6 +9,7 @@ from typing import Any
 
 from slicesim.errors import UserError
 from slicesim.policies import presets
+from slicesim.policies.wishes import timed_alike
 from slicesim.scenario import Scenario
 from slicesim.simulation import Progress, Simulation
 from slicesim.trace import DECODE
@@ -105,7 +106,7 @@ def prepare(
     first: Simulation | None = None
     simulations: list[Simulation] = []
     left_out: dict[str, str] = {}
-    for policy, scenario in zip(names, scenarios, strict=True):
+    for policy, scenario in zip(names, timed_alike(scenarios), strict=True):
         try:
             simulation = Simulation.prepare(scenario, first.trace if first else None)
         except UserError as fault:

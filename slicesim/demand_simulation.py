@@ -19,7 +19,7 @@ from slicesim.models import ModelGeometry, int8_bytes, load_model
 from slicesim.policies.constraint import Constraint, NoConstraint
 from slicesim.quality import GateMass
 from slicesim.scenario import Scenario
-from slicesim.schedule import DemandLowering, Workload
+from slicesim.schedule import LOWERING_KEYS, DemandLowering, Workload
 from slicesim.simulation import Replay
 from slicesim.trace.demand import DemandTrace, read_demand
 from slicesim.version import __version__
@@ -27,8 +27,11 @@ from slicesim.version import __version__
 #: No bit slices are known: what the planner asks for, and what accounting counts look-ups with.
 _WHOLE = SliceSizes(np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64), 8, 0)
 
-#: Keys that speak to the decisions, which a demand trace has behind it.
-_DECIDE_ONLY = (("policy",), ("cache",), ("amat",), ("trace", "split"), ("trace", "top_k"), ("trace", "layer_subset"))
+#: Keys that speak to the decisions, which a demand trace has behind it, or to how slices are read.
+_DECIDE_ONLY = (
+    ("policy",), ("cache",), ("amat",), ("trace", "split"), ("trace", "top_k"), ("trace", "layer_subset"),
+    *(("schedule", key) for key in LOWERING_KEYS),
+)  # fmt: skip
 
 NOTE = "demand trace: bytes as recorded, no routing: no misses are counted, no policy and no quality"
 

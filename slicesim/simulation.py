@@ -18,6 +18,7 @@ from slicesim.checks import (
     check_capacity,
     check_device,
     check_flash,
+    check_schedule,
     check_scores,
     check_trace_fits,
     cliff_warning,
@@ -31,9 +32,10 @@ from slicesim.errors import UserError
 from slicesim.hardware import Hardware
 from slicesim.models import ModelGeometry, int8_bytes, load_model
 from slicesim.policies import Constraint, Policy, build_policy
+from slicesim.policies.wishes import timed_alike, with_wishes
 from slicesim.quality import GateMass
 from slicesim.scenario import Scenario
-from slicesim.schedule import Lowering, Plan, Shapes, Timeline, Workload
+from slicesim.schedule import LOWERING_KEYS, Lowering, Plan, Shapes, Timeline, Workload
 from slicesim.trace import Trace, load_trace
 from slicesim.version import __version__
 
@@ -104,8 +106,8 @@ def prepare_comparison(
     """Check all policies before the first one runs; the trace is read once."""
     shared: Trace | None = None
     simulations = []
-    for policy in policies:
-        scenario = Scenario.load(config, model=model, trace=trace, policy=policy, assignments=set)
+    scenarios = [Scenario.load(config, model=model, trace=trace, policy=name, assignments=set) for name in policies]
+    for scenario in timed_alike(scenarios):
         simulations.append(Simulation.prepare(scenario, shared))
         shared = simulations[0].trace
     return simulations
@@ -209,8 +211,10 @@ class Simulation(Replay):
     @classmethod
     def prepare(cls, scenario: Scenario, trace: Trace | None = None) -> Simulation:
         """Load what the scenario names; raises UserError where the parts do not fit together."""
+        scenario = with_wishes(scenario)
         settings = scenario.settings
         check_device(scenario)
+        check_schedule(scenario)
         trace = trace or load_trace(settings.trace.path, scenario.where("trace", "path"), settings.model)
         model = load_model(settings.model, scenario.where("model"))
         check_trace_fits(scenario, trace, model)
@@ -222,6 +226,7 @@ class Simulation(Replay):
         check_flash(scenario, model, sizes)
         simulation = cls(scenario, trace, model, policy, sizes, Hardware.of(settings.device), ())
         warnings = (
+            *scenario.notes,
             *other_model_warning(trace, model),
             *cliff_warning(simulation.request()),
             *all_resident_warning(policy),
@@ -245,7 +250,8 @@ class Simulation(Replay):
 
     def decided(self) -> Iterator[tuple[Demand, Workload, Decided]]:
         """Yield each demand table, what it asks of a device, and what it says by itself."""
-        lower = Lowering(Shapes(self.model, self.sizes, self.trace.header.layers))
+        shapes = Shapes(self.model, self.sizes, self.trace.header.layers)
+        lower = Lowering(shapes, self.scenario.settings.schedule)
         decision = decide(self.request())
         tables = ((demand, lower(demand)) for demand in decision)
         for demand, work in ahead(tables) if decision.is_compiled else tables:
@@ -273,6 +279,7 @@ class Simulation(Replay):
     def decision_key(self) -> str:
         """Return what decide and lowering see of the identity: simulations of one key share their demand tables."""
         seen = self.identity()
+        seen["lowering"] = {key: seen["schedule"].get(key) for key in LOWERING_KEYS}
         for unseen in ("device", "schedule", "software"):
             seen.pop(unseen, None)
         return json.dumps(seen, sort_keys=True)

@@ -88,19 +88,23 @@ def _replay(request: Request, capacity: int) -> dict[str, Counts]:
 
 
 def _count(demand: Demand, request: Request) -> Counts:
-    """Count the look-ups and the bytes of one demand table."""
+    """Count the look-ups and the bytes of one demand table; bytes with those of a top-up or of reading ahead."""
     sizes, layers = request.sizes, len(request.sizes.msb_bytes)
-    topup = 0
     if isinstance(demand, DecodeDemand):
         tokens, layer = len(demand.token), np.broadcast_to(np.arange(layers)[:, None], demand.outcome.shape)
+        ahead = demand.prefetched[demand.prefetched >= 0]
+        of_ahead = np.stack((sizes.msb_bytes, sizes.lsb_bytes), axis=1)[
+            ahead // 2 // request.trace.header.experts, ahead % 2
+        ]
+        unasked = int(of_ahead.sum())
     else:
         tokens, layer = demand.prompt_tokens, demand.layer
         of_topup = np.where(
             demand.topup_is_lsb, sizes.lsb_bytes[demand.topup_layer], sizes.msb_bytes[demand.topup_layer]
         )
-        topup = int(of_topup.sum())
+        unasked = int(of_topup.sum())
     hits, misses = np.zeros((2, 1, 2), dtype=np.int64)
-    flash_bytes = np.full(1, topup)
+    flash_bytes = np.full(1, unasked)
     for kind, hit, fetched, size in (
         (MSB, MSB_HIT, MSB_FETCHED, sizes.msb_bytes),
         (LSB, LSB_HIT, LSB_FETCHED, sizes.lsb_bytes),

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from slicesim.compiled import inlined, jit, overload
-from slicesim.decide.cache import insert, look_up
+from slicesim.compiled import inlined, jit
+from slicesim.decide.cache import look_up
 from slicesim.decide.choice import leave_out, route, skip
 from slicesim.decide.demand import (
     DROPPED,
@@ -30,6 +30,7 @@ from slicesim.decide.demand import (
 from slicesim.decide.future import advance
 from slicesim.decide.ledger import active, allows, end_token
 from slicesim.decide.order import expect, looked_up, make_room, settle, stamped
+from slicesim.decide.read_ahead import count_batch, learn, reach, read_ahead, requested_bytes
 from slicesim.policies.slices import LAYER, LSB, MSB, TOKEN
 
 
@@ -69,29 +70,19 @@ SLOT = np.dtype(
 # What follows is compiled, and allocates nothing. slices, caches, clock: of SliceState; slots: SLOT records [top_k].
 
 
-def guess(self, tokens, token, layer, before, guesses):
-    """Enter the slices that the prefetch strategy would read ahead; return how many."""
-
-
-@overload(guess)
-def _guess(self, tokens, token, layer, before, guesses):
-    own = self.instance_class.compiled_guess
-    return lambda self, tokens, token, layer, before, guesses: own(self, tokens, token, layer, before, guesses)
-
-
 @jit
 def serve(
-    first, stop, tokens, fetches_lsb, slices, caches, clock, order, rule, routing, spreads, memory, book, window,
-    future, slots, chosen, prefetch, before, guesses, depth, budget_bytes, out,
+    first, stop, tokens, fetches_lsb, slices, caches, clock, order, rule, routing, spreads, pairs, book, window, future,
+    slots, chosen, prefetch, before, guesses, depth, budget_bytes, memory, tally, out,
 ):  # fmt: skip
     """Serve batches from number ``first`` up to ``stop``; return the next one's number.
 
     tokens: Tokens; order, rule: who leaves, by which strategy; routing: rule of the routing strategy; spreads: SPREAD
-    [layers], memory: int32 [layers, experts, experts] or [layers, 0, 0], of the routing; book, window: of the Ledger;
+    [layers], pairs: int32 [layers, experts, experts] or [layers, 0, 0], of the routing; book, window: of the Ledger;
     future: Future; chosen: bool [experts], scratch; prefetch: rule of the prefetch strategy; before: SLOT [layers,
-    top_k] of the last token; guesses: GUESS records [2 * experts], scratch; depth: layers looked ahead; budget_bytes:
-    of prefetches in a batch; out: DecodeDemand. routing, future and prefetch are None where the policy does without:
-    the code for them is left out.
+    top_k] used last in each layer; guesses: GUESS records [2 * experts], scratch; depth: layers looked ahead, at most;
+    budget_bytes: of prefetches in a batch; memory: what the prefetch strategy learns in; tally: one TALLY; out:
+    DecodeDemand. routing, future and prefetch are None where the policy does without: the code for them is left out.
     It stops early where Python must make room: the batch before the returned one has overfilled the cache.
     """
     _, layers, top_k = tokens.ids.shape
@@ -112,7 +103,7 @@ def serve(
         skip(slots, tokens.skipped, tokens.ids, token, layer)
         if routing is not None:
             route(
-                routing, slots, tokens, token, layer, slices, base, spreads, book.strength, chosen, memory,
+                routing, slots, tokens, token, layer, slices, base, spreads, book.strength, chosen, pairs,
                 out.expert[token, layer],
             )  # fmt: skip
         _look_up(slots, slices, base, fetches_lsb)
@@ -147,13 +138,15 @@ def serve(
         caches[cache].used_bytes += added
         last = layer
         if prefetch is not None:
-            last = min(layer + depth, layers - 1)
-            _read_ahead(
-                prefetch, tokens, token, layer, last, before, guesses, slices, caches, clock, order, begun,
-                _requested_bytes(slots, slices, base), budget_bytes, out.prefetched[token, layer],
-            )  # fmt: skip
+            count_batch(tally[0], slots)
+            learn(prefetch, memory, layer, slots, before, tally[0])
             for index in range(top_k):
                 before[layer, index] = slots[index]
+            last = min(layer + min(depth, reach(prefetch, memory)), layers - 1)
+            tally[0].read += read_ahead(
+                prefetch, memory, tokens, token, layer, last, before, guesses, slices, caches, clock, order, begun,
+                requested_bytes(slots, slices, base), budget_bytes, out.prefetched[token, layer],
+            )  # fmt: skip
         done = True
         for place in range(layer, last + 1):
             filled = slices[entries * place].group
@@ -178,64 +171,6 @@ def serve(
         if not done:
             return batch + 1
     return stop
-
-
-@jit
-def _read_ahead(
-    prefetch, tokens, token, layer, last, before, guesses, slices, caches, clock, order, begun, requested_bytes,
-    budget_bytes, out,
-):  # fmt: skip
-    """Insert the best-guessed missing slices of the coming layers, as far as budget and unprotected room allow."""
-    count, left, kept_ahead = 0, budget_bytes, 0
-    layer_slices = len(guesses)
-    own = slices[layer_slices * layer].group
-    for target in range(layer + 1, last + 1):
-        base = layer_slices * target
-        cache = slices[base].group
-        if cache != own:
-            requested_bytes, kept_ahead = 0, 0  # a cache for each layer
-        room = caches[cache].capacity_bytes - requested_bytes - kept_ahead
-        least = min(slices[base].size_bytes, slices[base + 1].size_bytes or slices[base].size_bytes)
-        guessed = guess(prefetch, tokens, token, target, before, guesses)
-        while count < len(out) and least <= left:
-            best, best_points = -1, 0.0
-            for place in range(guessed):
-                if guesses[place].points > best_points:
-                    number = guesses[place].slice
-                    if number % 2 == MSB or slices[base + number - 1].resident:  # an LSB follows its MSB
-                        best, best_points = place, guesses[place].points
-            if best < 0:
-                break
-            guesses[best].points = 0.0
-            entry = base + guesses[best].slice
-            size = slices[entry].size_bytes
-            kept = size
-            if slices[entry].kind == LSB and slices[entry - 1].last_use <= begun:  # its MSB is to stay with it
-                kept += slices[entry - 1].size_bytes
-            if slices[entry].resident or size == 0 or size > left or kept > room:
-                continue
-            left, room, kept_ahead = left - size, room - kept, kept_ahead + kept
-            expect(order, slices, cache, 2)
-            insert(slices, caches, clock, entry)
-            slices[entry].ahead = True
-            for read in range(entry, entry - slices[entry].kind - 1, -1):
-                clock[0] += 1
-                slices[read].last_use = clock[0]
-                stamped(order, slices, cache, slices[read].kind, read, clock[0])
-            out[count] = entry
-            count += 1
-
-
-@jit
-def _requested_bytes(slots, slices, base):
-    """Bytes of the slices that a batch has stamped."""
-    total = 0
-    for slot in slots:
-        if not slot.outcome & DROPPED:
-            entry = base + 2 * slot.expert
-            lsb = slot.outcome & (LSB_HIT | LSB_FETCHED) != 0
-            total += slices[entry].size_bytes + (slices[entry + 1].size_bytes if lsb else 0)
-    return total
 
 
 @inlined

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ from slicesim.policies import LSB, MSB, Policy, Prefetch, Routing, SliceState
 from slicesim.policies.eviction import Eviction
 from slicesim.policies.linked import Lists
 from slicesim.policies.precision import Asked
-from slicesim.policies.prefetch import GUESS
+from slicesim.policies.prefetch import GUESS, TALLY, ReadAhead
 from slicesim.policies.slices import BEGUN, REQUEST, TOKEN, FloatArray
 from slicesim.trace.gate import gate_scores
 from slicesim.trace.table import Trace
@@ -70,7 +71,7 @@ class Plane:
         self.spreads = np.zeros(self.layers, dtype=SPREAD)
         self.ledger = Ledger.of(policy.constraint, policy.routing.first_strength)
         self.slots = (np.zeros(header.top_k, dtype=SLOT), np.zeros(self.experts, dtype=np.bool_))
-        self.prefetch = _prefetch(policy.prefetch, self.layers, self.experts, header.top_k)
+        self.prefetch = LookAhead.of(policy.prefetch, self.layers, self.experts, header.top_k, request.seed)
         depth, objects = policy.prefetch.layers_ahead, 1 + bool(request.sizes.lsb_bits)
         least = int(self.state.size_bytes[self.state.size_bytes > 0].min())
         self.most_prefetches = min(depth * objects * self.experts, self.prefetch.budget_bytes // least) if depth else 0
@@ -89,12 +90,13 @@ class Plane:
     @property
     def sees_logits(self) -> bool:
         """Whether decisions follow from the scores of experts beyond the top-k, where those are known."""
-        return self.request.policy.routing.sees_logits or self.ledger.denies_msb
+        policy = self.request.policy
+        return policy.routing.sees_logits or self.ledger.denies_msb or policy.prefetch.sees_logits
 
     def begin_request(self) -> None:
         """Forget what counts for a request alone."""
         self.ledger.begin_request()
-        self.prefetch.before["expert"] = -1
+        self.prefetch.begin_request(self.request.policy.prefetch)
         state, eviction = self.state, self.request.policy.eviction
         state.clock[REQUEST] = state.clock[TOKEN]
         if eviction.per_request:
@@ -166,14 +168,53 @@ class Plane:
         demand.resident_bytes[token, layer] = self.state.used_bytes.sum()
 
 
+#: Methods of a prefetch strategy that are compiled.
+_HOOKS = ("guess", "learn", "reach")
+
+
+def _check_hooks(cls: type[ReadAhead]) -> None:
+    """Refuse a user's strategy whose methods do not take what they are given."""
+    for hook in _HOOKS:
+        asked, taken = (list(signature(getattr(owner, hook)).parameters) for owner in (ReadAhead, cls))
+        if len(asked) != len(taken):
+            raise UserError(f"{cls.__name__}.{hook} must take ({', '.join(asked)})")
+
+
 class LookAhead(NamedTuple):
-    """What prefetching keeps: rule of the strategy, the last token's slots, scratch, and its bounds (see ``serve``)."""
+    """What prefetching keeps: rule of the strategy, what was used last, scratch, bounds, what was learnt."""
 
     rule: object
     before: NDArray[Any]
     guesses: NDArray[Any]
     depth: int
     budget_bytes: int
+    memory: Any
+    tally: NDArray[Any]
+
+    @classmethod
+    def of(cls, strategy: Prefetch, layers: int, experts: int, top_k: int, seed: int) -> LookAhead:
+        """Begin with nothing learnt."""
+        before = np.zeros((layers, top_k), dtype=SLOT)
+        before["expert"] = -1
+        own, memory = None, np.zeros(0)
+        if isinstance(strategy, ReadAhead):
+            _check_hooks(type(strategy))
+            own, memory = rule(strategy, *_HOOKS), strategy.memory(layers, experts, top_k, seed)
+        return cls(
+            own,
+            before,
+            np.zeros(2 * experts, dtype=GUESS),
+            strategy.layers_ahead,
+            strategy.budget_bytes,
+            memory,
+            np.zeros(1, dtype=TALLY),
+        )
+
+    def begin_request(self, strategy: Prefetch) -> None:
+        """Forget what counts for a request alone."""
+        self.before["expert"] = -1
+        if isinstance(strategy, ReadAhead):
+            strategy.begin_request(self.memory)
 
 
 def _routing_rule(strategy: Routing) -> object:
@@ -181,13 +222,6 @@ def _routing_rule(strategy: Routing) -> object:
     if not strategy.changes_choice:
         return None
     return rule(strategy, "select" if strategy.sees_logits else "amend")
-
-
-def _prefetch(strategy: Prefetch, layers: int, experts: int, top_k: int) -> LookAhead:
-    before = np.zeros((layers, top_k), dtype=SLOT)
-    before["expert"] = -1
-    own = rule(strategy, "guess") if strategy.layers_ahead else None
-    return LookAhead(own, before, np.zeros(2 * experts, dtype=GUESS), strategy.layers_ahead, strategy.budget_bytes)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from slicesim.errors import UserError
 from slicesim.policies import constraint, eviction, fetch, precision, prefetch, routing, warmup
@@ -23,7 +23,7 @@ from slicesim.policies.base import Strategy
 from slicesim.scenario.document import read_document
 from slicesim.scenario.scenario import Scenario, plain_message, validate
 from slicesim.scenario.schema import Policy as PolicySection
-from slicesim.scenario.schema import PolicyParts, StrategyChoice
+from slicesim.scenario.schema import PolicyParts, Schedule, StrategyChoice
 
 KINDS: dict[str, type[Strategy]] = {
     "routing": routing.Routing,
@@ -37,11 +37,24 @@ KINDS: dict[str, type[Strategy]] = {
 
 
 class Preset(PolicyParts):
-    """A preset file: seven strategies, and what changes where the trace holds logits."""
+    """A preset file: seven strategies, and what changes where the trace holds logits.
+
+    schedule: keys of the scenario's ``schedule`` section that the policy needs (see ``policies.wishes``).
+    """
 
     description: str
     source: str
     with_logits: PolicyParts = PolicyParts()
+    schedule: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("schedule")
+    @classmethod
+    def _known_keys(cls, wishes: dict[str, Any]) -> dict[str, Any]:
+        unknown = ", ".join(wishes.keys() - Schedule.model_fields.keys())
+        if unknown:
+            raise ValueError(f"the schedule has no key {unknown} (it has: {', '.join(Schedule.model_fields)})")
+        Schedule.model_validate(wishes)
+        return wishes
 
 
 @dataclass(frozen=True)

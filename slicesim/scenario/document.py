@@ -34,12 +34,22 @@ def dotted(path: Iterable[str | int]) -> str:
 
 
 class Document:
-    """Nested plain data plus a mark (``file:line``) for every key path in it."""
+    """Nested plain data plus a mark (``file:line``) for every key path in it.
 
-    def __init__(self, data: dict[str, Any], marks: dict[KeyPath, str], origin: str) -> None:
+    assigned: keys that were set one by one, over the file.
+    """
+
+    def __init__(
+        self,
+        data: dict[str, Any],
+        marks: dict[KeyPath, str],
+        origin: str,
+        assigned: frozenset[KeyPath] = frozenset(),
+    ) -> None:
         self.data = data
         self.marks = marks
         self.origin = origin
+        self.assigned = assigned
 
     def where(self, path: KeyPath) -> str:
         """Return ``file:line`` of the key, or of its nearest ancestor that was written down."""
@@ -59,7 +69,7 @@ class Document:
         marks = dict(self.marks)
         data = _merge(self.data, other.data, (), marks)
         marks.update(other.marks)
-        return Document(data, marks, other.origin)
+        return Document(data, marks, other.origin, self.assigned | other.assigned)
 
     def assign(self, dotted_path: str, value: Any, mark: str) -> Document:
         """Return a copy in which one key has a new value (``--set path=value``).
@@ -84,7 +94,11 @@ class Document:
             value = {"value": value, "source": mark}
         node[leaf] = value
         marks[path] = mark
-        return Document(data, marks, self.origin)
+        return Document(data, marks, self.origin, self.assigned | {path})
+
+    def is_assigned(self, path: KeyPath) -> bool:
+        """Whether a key, or one above it, was set over the file."""
+        return any(path[:end] in self.assigned for end in range(1, len(path) + 1))
 
 
 def _merge(

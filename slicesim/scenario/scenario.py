@@ -21,10 +21,14 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Scenario:
-    """Checked settings. ``where`` gives the file and line of a key, for messages."""
+    """Checked settings. ``where`` gives the file and line of a key, for messages.
+
+    notes: what was set otherwise than the file says without being asked for, one line each.
+    """
 
     settings: Settings
     document: Document
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def load(

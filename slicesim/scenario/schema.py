@@ -100,6 +100,17 @@ class Schedule(Section):
 
     engine: Literal["fast", "reference"] = Field("fast", description="compiled, or SimPy: the same picoseconds")
     overlap: Literal["serial", "layer", "prefetch"] = "layer"
+    pipeline: Literal["expert", "matrix"] = Field(
+        "expert", description="an expert is one operation, or one for each weight matrix, waiting for its own reads"
+    )
+    prefill: Literal["layer", "stream"] = Field(
+        "layer",
+        description="a prompt's reads of a layer go out with its own router, or with that of the layer before "
+        "(stream; needs overlap prefetch)",
+    )
+    read_kib: Annotated[float, Field(ge=0.25, allow_inf_nan=False)] | None = Field(
+        None, description="longest flash read in KiB; null: one read for each weight matrix of a slice"
+    )
     timeline_tokens: int = Field(200, ge=0, description="decode tokens written to timeline.json")
 
 

@@ -2,13 +2,14 @@
 
 from slicesim.schedule.demand import DemandLowering
 from slicesim.schedule.engines import Engine, engine
-from slicesim.schedule.lower import Lowering
+from slicesim.schedule.lower import LOWERING_KEYS, Lowering
 from slicesim.schedule.plan import Plan, Planner
 from slicesim.schedule.software import SoftwareCosts
 from slicesim.schedule.timeline import StepTimes, Timeline
 from slicesim.schedule.workload import Shapes, Workload
 
 __all__ = [
+    "LOWERING_KEYS",
     "DemandLowering",
     "Engine",
     "Lowering",

@@ -214,8 +214,9 @@ def _run(
 @jit
 def _drain(servers, durations):
     nobody = servers.reads[:0].kind
-    while _any_left(servers.reads, 0, len(servers.reads)):
-        _go_on(servers, durations, nobody, NEVER)
+    for read in servers.reads:  # there may be very many: each is looked at once
+        while read.stage != USABLE:
+            _go_on(servers, durations, nobody, NEVER)
 
 
 @jit

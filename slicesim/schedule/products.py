@@ -8,8 +8,9 @@ from slicesim.hardware.client import Product
 from slicesim.models import ModelGeometry
 from slicesim.models.geometry import Matrices
 
-#: What an operation does: attention of a dense layer; attention and router of a MoE layer; the others.
-ATTENTION, ROUTED_ATTENTION, DENSE, SHARED, ROUTED_EXPERT, HEAD = range(6)
+#: What an operation does: attention of a dense layer; attention and router of a MoE layer; the others. An expert may
+#: be taken matrix by matrix: gate or up (``EXPERT_IN``), then down (``EXPERT_OUT``).
+ATTENTION, ROUTED_ATTENTION, DENSE, SHARED, ROUTED_EXPERT, HEAD, EXPERT_IN, EXPERT_OUT = range(8)
 
 
 def products(model: ModelGeometry, role: int, pairs: int, tokens: int) -> tuple[Product, ...]:
@@ -38,4 +39,6 @@ _MATRICES: dict[int, Callable[[ModelGeometry], tuple[Matrices, ...]]] = {
     SHARED: lambda model: _feed_forward(model, model.shared_inner),
     ROUTED_EXPERT: lambda model: _feed_forward(model, model.expert_inner),
     HEAD: lambda model: ((1, model.vocabulary, model.hidden),),
+    EXPERT_IN: lambda model: ((1, model.expert_inner, model.hidden),),
+    EXPERT_OUT: lambda model: ((1, model.hidden, model.expert_inner),),
 }

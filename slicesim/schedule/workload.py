@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 
 from slicesim.decide.demand import SliceSizes
 from slicesim.models import ModelGeometry, int8_bytes
-from slicesim.schedule.products import ATTENTION, DENSE, HEAD, ROUTED_ATTENTION, ROUTED_EXPERT, SHARED
+from slicesim.schedule.products import (
+    ATTENTION,
+    DENSE,
+    EXPERT_IN,
+    EXPERT_OUT,
+    HEAD,
+    ROUTED_ATTENTION,
+    ROUTED_EXPERT,
+    SHARED,
+)
 
 IntArray = NDArray[np.int64]
 SmallArray = NDArray[np.int32]
@@ -111,7 +120,7 @@ class Workload:
     step_batch [steps + 1], batch_op, batch_read, batch_claim [batches + 1], int64: where each one's part begins.
     batch_layer: model layer, -1 for the LM head and a top-up; op_kind: number in ``kinds``; op_expert: expert id, -1
     for others. read_op: the operation that waits for the read, or NO_OP; read_kind: flat index of ``read_sizes``, bytes
-    of each kind of read [MoE layers, MSB and LSB, matrices]; read_expert: id; read_priority: DEMAND or PREFETCH.
+    of each kind of read [MoE layers, MSB and LSB, reads of a slice]; read_expert: id; read_priority: DEMAND, PREFETCH.
     A claim is an operation's wait for a read that was issued ahead of it: claim_op and the read's number counted over
     all workloads of the run (claim_read); ``first_read`` is the number of this workload's first read. moe_layers: model
     layer of each MoE layer that is replayed.
@@ -223,6 +232,23 @@ class Shapes:
             role=ROUTED_EXPERT,
         )
 
+    def expert_matrices(self, index: int, tokens: int, full_tokens: int, *, has_lsb: bool) -> list[OpKind]:
+        """The same expert matrix by matrix: gate, up, down. Bytes, MACs and weights add up to those of ``expert``."""
+        matrices = self.model.expert_matrices
+        whole = self.expert(index, tokens, full_tokens, has_lsb=has_lsb)
+        msb, lsb = self.matrix_bytes()[index].tolist()
+        weights = self.model.expert_weights // matrices
+        return [
+            whole._replace(
+                read_bytes=msb[matrix] + has_lsb * lsb[matrix],
+                macs_msb=weights * (tokens - full_tokens),
+                macs_full=weights * full_tokens,
+                weights=weights,
+                role=EXPERT_OUT if matrix == matrices - 1 else EXPERT_IN,
+            )
+            for matrix in range(matrices)
+        ]
+
     def head(self) -> OpKind:
         """The LM head, for one token."""
         return OpKind(int8_bytes(self.model.head_weights), macs_int8=self.model.head_weights, role=HEAD)
@@ -231,8 +257,8 @@ class Shapes:
         """Model layers that are replayed: dense ones, and the MoE layers that the trace covers."""
         return [n for n in range(self.model.layers) if n in self.moe_layers or n < self.model.dense_layers]
 
-    def read_sizes(self) -> IntArray:
-        """Bytes of each flash read of a slice, [MoE layers, MSB and LSB, matrices]: one read per weight matrix."""
+    def matrix_bytes(self) -> IntArray:
+        """Bytes of each slice in each weight matrix of an expert, [MoE layers, MSB and LSB, matrices]."""
         matrices = self.model.expert_matrices
         size = np.stack((self.sizes.msb_bytes, self.sizes.lsb_bytes), axis=1)
         whole, rest = np.divmod(size[:, :, None], matrices)

@@ -52,6 +52,7 @@ def test_run(slicesim, load):
         (("--set", "trace.split=0.5"), "--set trace.split"),
         (("--set", "amat.low_bits=3"), "--set amat.low_bits"),
         (("--set", "policy.warmup.name=empty"), "--set policy.warmup.name"),
+        (("--set", "schedule.read_kib=128"), "--set schedule.read_kib"),
     ],
 )
 def test_options_that_decide_are_refused(slicesim, load, words, mark):

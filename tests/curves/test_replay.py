@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from slicesim.curves import miss_rate_curves, replayed_curve
 from slicesim.curves.bound import bound_curves
 from slicesim.curves.curve import all_bytes, least_bytes
+from slicesim.decide import decide
 from slicesim.errors import UserError
 from slicesim.policies import Eviction, SliceState
 from slicesim.policies.base import Keys
@@ -52,6 +55,21 @@ def test_a_top_up_is_read_from_flash():
     topped = request_of(request.trace, policy("dbsc", keys), SLICES)
     part = replayed_curve(topped, [190]).counts["prefill"]
     assert part.flash_bytes[0] - (part.misses[0] * [19, 16]).sum() == 4 * 19
+
+
+def test_what_is_read_ahead_counts_in_flash_bytes():
+    """An oracle of all bytes reads every miss of layers after the first before it happens: bytes stay, misses fall."""
+    overlap = ("schedule.overlap", "prefetch")
+    keys = (("policy.prefetch", (("name", "oracle"), ("budget_mb", 1.0))), overlap)
+    plain = random_request("dbsc", SLICES)
+    ahead = request_of(plain.trace, policy("dbsc", *keys), SLICES)
+    part = replayed_curve(ahead, [190]).counts["decode"]
+    read = sum(
+        int(np.where(entries % 2, 16, 19)[entries >= 0].sum())
+        for entries in (d.prefetched for d in decide(replace(ahead, capacity_bytes=190)))
+    )
+    assert read > 0
+    assert part.flash_bytes[0] == (part.misses[0] * [19, 16]).sum() + read
 
 
 def test_a_strategy_with_state_begins_anew_at_each_size():

@@ -94,6 +94,46 @@ def test_reading_ahead_is_paid_for_and_counted():
     assert plain.decode["prefetched"] == {"slices": 0, "used": 0}
 
 
+OWN = """
+from slicesim.policies import ReadAhead
+
+class Neighbour(ReadAhead):
+    def memory(self, layers, experts, top_k, seed):
+        import numpy as np
+        return np.zeros(layers)
+
+    def learn(self, memory, layer, slots, before, tally):
+        memory[layer] = (slots[0].expert + 1) % 8
+
+    def guess(self, memory, tokens, token, layer, ahead, before, guesses):
+        guesses[0].points, guesses[0].slice = 1.0, 2 * int(memory[layer])
+        return 1
+
+class Short(ReadAhead):
+    def guess(self, tokens, token, layer, before, guesses):
+        return 0
+"""
+
+
+def test_a_strategy_of_ones_own_may_learn(tmp_path):
+    """Neighbour: the expert after the first-ranked one of the layer's last batch; at first, expert 0."""
+    (tmp_path / "mine.py").write_text(OWN)
+    trace = random_trace(3, 60)
+    demand = demand_of(
+        trace,
+        policy="dbsc",
+        cache__capacity_gb=3.5 * EXPERT_BYTES / 1e9,
+        policy__prefetch={"name": f"{tmp_path}/mine.py:Neighbour", "budget_mb": 1.0},
+    )
+    token, layer, _ = np.nonzero(demand.prefetched >= 0)
+    entry = demand.prefetched[demand.prefetched >= 0]
+    assert len(entry) > 3
+    later = token > 0
+    assert (entry[later] // 2 % 8 == (demand.expert[token[later] - 1, layer[later] + 1, 0] + 1) % 8).all()
+    with pytest.raises(UserError, match=r"Short\.guess must take \(self, memory, tokens, token, layer, "):
+        run(trace, schedule__overlap="prefetch", policy__prefetch={"name": f"{tmp_path}/mine.py:Short"})
+
+
 def test_reading_ahead_needs_its_overlap():
     with pytest.raises(UserError, match=r"oracle reads ahead, which needs schedule\.overlap=prefetch \(it is serial\)"):
         run(random_trace(1, 4), policy__prefetch={"name": "oracle"})

@@ -24,6 +24,7 @@ KNOW_THE_FUTURE = {
     "belady-slices": "eviction belady",
     "static": "eviction static",
     "static-widths": "precision static-widths",
+    "read-ahead-oracle": "prefetch oracle",
     "cache-prior-bisect": "constraint bisect",
 }
 ONLINE = sorted(set(presets()) - set(KNOW_THE_FUTURE))
@@ -129,9 +130,10 @@ def test_windows_of_rank(routing):
 
 
 @pytest.mark.parametrize("depth", [1, 2])
-def test_prefetch_of_the_previous_token(depth):
+@pytest.mark.parametrize("name", ["previous-token", "adaptive", "activation-matching"])
+def test_prefetch(name, depth):
     trace = random_trace(5, tokens=40, requests=2, prompt=5)
-    prefetch = {"name": "previous-token", "depth": depth, "budget_mb": 0.01}
+    prefetch = {"name": name, "depth": depth, "budget_mb": 0.01}
     assert_same(simulation(trace, policy="dbsc", schedule__overlap="prefetch", policy__prefetch=prefetch))
 
 
@@ -210,11 +212,12 @@ def test_what_knows_the_future_is_refused(preset, part):
         Stepper(simulation(random_trace(0, tokens=4, logits=True), policy=preset).request())
 
 
-def test_the_oracle_is_refused():
+@pytest.mark.parametrize("name", ["oracle", "next-logits"])
+def test_prefetch_that_looks_ahead_is_refused(name):
     simulated = simulation(
-        random_trace(0, tokens=4), policy="dbsc", schedule__overlap="prefetch", policy__prefetch={"name": "oracle"}
+        random_trace(0, tokens=4), policy="dbsc", schedule__overlap="prefetch", policy__prefetch={"name": name}
     )
-    with pytest.raises(UserError, match="prefetch oracle knows the future"):
+    with pytest.raises(UserError, match=f"prefetch {name} knows the future"):
         Stepper(simulated.request())
 
 

@@ -267,7 +267,7 @@ PEEKING = """
 from slicesim.policies.prefetch import ReadAhead
 
 class Peeks(ReadAhead):
-    def guess(self, tokens, token, layer, before, guesses):
+    def guess(self, memory, tokens, token, layer, ahead, before, guesses):
         for slot in range(tokens.ids.shape[2]):
             guesses[slot].points = tokens.scores[token, layer, slot]
             guesses[slot].slice = 2 * tokens.ids[token, layer, slot]
