@@ -28,10 +28,12 @@ from slicesim.decide.demand import (
     SUBSTITUTED,
 )
 from slicesim.decide.future import advance
-from slicesim.decide.ledger import active, allows, end_token
-from slicesim.decide.order import expect, looked_up, make_room, settle, stamped
+from slicesim.decide.ledger import active, allows, end_token, move_price
+from slicesim.decide.observe import observe
+from slicesim.decide.order import expect, looked_up, make_room, refresh, settle, stamped
 from slicesim.decide.read_ahead import count_batch, learn, reach, read_ahead, requested_bytes
 from slicesim.policies.slices import LAYER, LSB, MSB, TOKEN
+from slicesim.trace.table import ABSENT
 
 
 class Tokens(NamedTuple):
@@ -72,17 +74,18 @@ SLOT = np.dtype(
 
 @jit
 def serve(
-    first, stop, tokens, fetches_lsb, slices, caches, clock, order, rule, routing, spreads, pairs, book, window, future,
-    slots, chosen, prefetch, before, guesses, depth, budget_bytes, memory, tally, out,
+    first, stop, tokens, fetches_lsb, slices, caches, clock, order, rule, tables, routing, spreads, pairs, book, window,
+    future, slots, chosen, prefetch, before, guesses, depth, budget_bytes, memory, tally, out,
 ):  # fmt: skip
     """Serve batches from number ``first`` up to ``stop``; return the next one's number.
 
-    tokens: Tokens; order, rule: who leaves, by which strategy; routing: rule of the routing strategy; spreads: SPREAD
-    [layers], pairs: int32 [layers, experts, experts] or [layers, 0, 0], of the routing; book, window: of the Ledger;
-    future: Future; chosen: bool [experts], scratch; prefetch: rule of the prefetch strategy; before: SLOT [layers,
-    top_k] used last in each layer; guesses: GUESS records [2 * experts], scratch; depth: layers looked ahead, at most;
-    budget_bytes: of prefetches in a batch; memory: what the prefetch strategy learns in; tally: one TALLY; out:
-    DecodeDemand. routing, future and prefetch are None where the policy does without: the code for them is left out.
+    tokens: Tokens; order, rule, tables: who leaves, by which strategy, and what it learns in; routing: rule of the
+    routing strategy; spreads: SPREAD [layers], pairs: int32 [layers, experts, experts] or [layers, 0, 0], of the
+    routing; book, window: of the Ledger; future: Future; chosen: bool [experts], scratch; prefetch: rule of the
+    prefetch strategy; before: SLOT [layers, top_k] used last in each layer; guesses: GUESS records [2 * experts],
+    scratch; depth: layers looked ahead, at most; budget_bytes: of prefetches in a batch; memory: what the prefetch
+    strategy learns in; tally: one TALLY; out: DecodeDemand. routing, future and prefetch are None where the policy does
+    without: the code for them is left out.
     It stops early where Python must make room: the batch before the returned one has overfilled the cache.
     """
     _, layers, top_k = tokens.ids.shape
@@ -108,6 +111,7 @@ def serve(
             )  # fmt: skip
         _look_up(slots, slices, base, fetches_lsb)
         leave_out(slots, routing, tokens.skipped)
+        observe(rule, tables, layer, slots, slices, base)
         if active(book):
             _deny(slots, tokens, token, layer, slices, base, book)
         if future is not None:
@@ -147,6 +151,7 @@ def serve(
                 prefetch, memory, tokens, token, layer, last, before, guesses, slices, caches, clock, order, begun,
                 requested_bytes(slots, slices, base), budget_bytes, out.prefetched[token, layer],
             )  # fmt: skip
+        refresh(order, rule, slices, now, base)
         done = True
         for place in range(layer, last + 1):
             filled = slices[entries * place].group
@@ -230,24 +235,26 @@ def count_lookups(slots):
 
 @inlined
 def _deny(slots, tokens, token, layer, slices, base, book):
-    """Deny requests until the budget holds: lowest-gate LSBs first, then lowest-gate missing experts."""
+    """Deny what is below the price, and more until the budget holds: lowest-gate LSBs first, then missing experts."""
     misses, lookups = count_lookups(slots)
     if book.denies_lsb:
         for index in range(len(slots) - 1, -1, -1):
-            if allows(book, misses, lookups):
+            if allows(book, misses, lookups) and not book.paces:
                 break
             if slots[index].outcome & LSB_FETCHED:
                 slots[index].outcome ^= LSB_FETCHED | LSB_DENIED
                 misses, lookups = misses - 1, lookups - 1
     if book.denies_msb:
         for index in range(len(slots) - 1, 0, -1):
-            if allows(book, misses, lookups):
+            if allows(book, misses, lookups) and slots[index].gate >= book.price:
                 break
             if slots[index].outcome & MSB_FETCHED:
                 _replace(slots, index, tokens, token, layer, slices, base)
                 misses, lookups = count_lookups(slots)
     book.misses += misses
     book.lookups += lookups
+    if book.paces:
+        move_price(book, misses, lookups)
 
 
 @jit
@@ -281,3 +288,14 @@ def _holds(slots, expert):
     for slot in slots:
         held |= (slot.expert == expert) & (slot.outcome & DROPPED == 0)
     return held
+
+
+@jit
+def observe_prompt(rule, tables, ids, scores, critical, slots, slices):
+    """Let the eviction strategy learn from prompt tokens. ids, scores, critical: [tokens, layers, top_k]."""
+    tokens, layers, _ = ids.shape
+    for token in range(tokens):
+        for layer in range(layers):
+            if ids[token, layer, 0] != ABSENT:
+                _stock(slots, ids[token, layer], scores[token, layer], critical[token, layer])
+                observe(rule, tables, layer, slots, slices, len(slices) // layers * layer)

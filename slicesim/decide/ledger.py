@@ -16,6 +16,9 @@ BOOK = np.dtype(
         ("target", np.float64),
         ("gain", np.float64),
         ("strength", np.float64),
+        ("price", np.float64),
+        ("aim", np.float64),
+        ("price_gain", np.float64),
         ("start_step", np.int64),
         ("step", np.int64),
         ("misses", np.int64),
@@ -23,6 +26,7 @@ BOOK = np.dtype(
         ("misses_before", np.int64),
         ("lookups_before", np.int64),
         ("acts", np.bool_),
+        ("paces", np.bool_),
         ("denies_lsb", np.bool_),
         ("denies_msb", np.bool_),
     ],
@@ -40,14 +44,15 @@ class Ledger(NamedTuple):
     def of(cls, constraint: Constraint, strength: float) -> Ledger:
         """Begin with nothing counted. strength: of cache-aware routing, at first."""
         watch = constraint.watch()
-        target, start_step, denies_lsb, denies_msb, gain, window = watch or Watch(1.0, 0, False, False)
+        target, start_step, denies_lsb, denies_msb, gain, window, aim, price_gain = watch or Watch(1.0, 0, False, False)
         book = np.zeros(1, dtype=BOOK)
         book["target"], book["gain"], book["strength"], book["start_step"] = target, gain, strength, start_step
+        book["aim"], book["price_gain"], book["paces"] = aim, price_gain, price_gain > 0
         book["acts"], book["denies_lsb"], book["denies_msb"] = watch is not None, denies_lsb, denies_msb
         return cls(book, np.zeros((window, 2), dtype=np.int64))
 
     def begin_request(self) -> None:
-        """Forget the counts; the strength that the controller found stays."""
+        """Forget the counts; strength and price that the controllers found stay."""
         for name in ("step", "misses", "lookups", "misses_before", "lookups_before"):
             self.book[name] = 0
         self.window[:] = 0
@@ -71,6 +76,13 @@ def active(book):
 def allows(book, misses, lookups):
     """Whether a batch with so many new misses and look-ups keeps the target."""
     return book.misses + misses <= book.target * (book.lookups + lookups)
+
+
+@inlined
+def move_price(book, misses, lookups):
+    """Correct the price of a read by a batch's miss rate."""
+    rate = misses / lookups if lookups else 0.0
+    book.price = min(max(book.price + book.price_gain * (rate - book.aim), 0.0), 1.0)
 
 
 @inlined

@@ -15,6 +15,7 @@ import numpy as np
 from slicesim.compiled import inlined, jit, overload
 from slicesim.decide import lists
 from slicesim.decide.cache import count, drop, evict
+from slicesim.decide.observe import observes
 from slicesim.policies.eviction import Eviction
 from slicesim.policies.linked import Lists
 from slicesim.policies.listed import Listed
@@ -103,10 +104,10 @@ def methods_of(order: Order, eviction: Eviction) -> tuple[str, ...]:
         return lists.METHODS
     if isinstance(order, Queues):
         return ()
-    remembers = ("remember",) if eviction.overrides("remember") else ()
+    hooks = tuple(method for method in ("remember", "observe") if eviction.overrides(method))
     if isinstance(order, Outside):
-        return remembers
-    return ("key", "tie", *(("layer_key",) if eviction.overrides("layer_key") else ()), *remembers)
+        return hooks
+    return ("key", "tie", *(("layer_key",) if eviction.overrides("layer_key") else ()), *hooks)
 
 
 def rebuild_order(order: Order, rule: object, state: SliceState) -> None:
@@ -153,6 +154,10 @@ def stamped(order, slices, cache, kind, entry, stamp):
 
 def looked_up(order, rule, slices, caches, clock, entry, fetched, stamp, gate):
     """Keep the statistics of a look-up, where strategies may ask for them."""
+
+
+def refresh(order, rule, slices, now, base):
+    """Give the slices of a layer their new places, where the strategy has observed the batch."""
 
 
 def settle(order, rule, slices, now, entry):
@@ -303,6 +308,13 @@ def _layers_settle(order, rule, slices, now, entry):
     order.stale[slices[entry].layer] = True
 
 
+def _layers_refresh(order, rule, slices, now, base):
+    for entry in range(base, base + order.layer_slices):
+        if slices[entry].resident:
+            _enter(order, rule, slices, now, entry)
+    order.stale[slices[base].layer] = True
+
+
 def _layers_make_room(order, rule, slices, caches, clock, cache):
     layers, begun = order.cache_layers, clock[BEGUN]
     when = When(clock[STAMP], clock[LAYER], len(order.first), clock[TOKEN], clock[REQUEST])
@@ -349,6 +361,10 @@ def _count(order, rule, slices, caches, clock, entry, fetched, stamp, gate):
 
 
 def _nobody_asks(order, rule, slices, caches, clock, entry, fetched, stamp, gate):
+    pass
+
+
+def _nothing_to_refresh(order, rule, slices, now, base):
     pass
 
 
@@ -451,5 +467,10 @@ overload(rebuild)(lambda order, rule, slices, now, entries: _REBUILD(order))
 overload(expect)(lambda order, slices, cache, stamps: _EXPECT(order))
 overload(stamped)(lambda order, slices, cache, kind, entry, stamp: _STAMPED(order))
 overload(looked_up)(lambda order, rule, slices, caches, clock, entry, fetched, stamp, gate: _LOOKED_UP(order))
+overload(refresh)(
+    lambda order, rule, slices, now, base: (
+        _layers_refresh if observes(rule) and order.instance_class is Layers else _nothing_to_refresh
+    )
+)
 overload(settle)(lambda order, rule, slices, now, entry: _SETTLE(order))
 overload(make_room)(lambda order, rule, slices, caches, clock, cache: _MAKE_ROOM(order))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from slicesim.compiled import NumbaError, rule
 from slicesim.decide import judge
 from slicesim.decide.cache import evict_all, eviction_score, make_room
-from slicesim.decide.decode import SLOT, SPREAD, Tokens, serve
+from slicesim.decide.decode import SLOT, SPREAD, Tokens, observe_prompt, serve
 from slicesim.decide.demand import DecodeDemand, PrefillDemand, SliceSizes
 from slicesim.decide.future import Future
 from slicesim.decide.ledger import Ledger
@@ -79,6 +79,7 @@ class Plane:
         pairs = self.experts if policy.routing.keeps_memory else 0
         self.pairs = np.zeros((self.layers, pairs, pairs), dtype=np.int32)
         self.order, self.eviction = _order(self.state, policy.eviction)
+        self.tables = policy.eviction.tables(self.layers, self.experts)
         self.remembers = rule(policy.eviction, "remember") if policy.eviction.overrides("remember") else None
         self.score = eviction_score(self.state, policy.eviction)
 
@@ -113,6 +114,11 @@ class Plane:
         """Enter prompt tokens, [tokens, layers, top_k]."""
         self.request.policy.routing.learn(self.pairs, ids)
         prompt.add(Asked(ids, scores), self.request.policy)
+        eviction = self.request.policy.eviction
+        if eviction.overrides("observe"):
+            critical = judge.critical(self.request.policy.precision, Asked(ids, scores))
+            with _faults_of_hooks(eviction):
+                observe_prompt(self.eviction, self.tables, ids, scores, critical, self.slots[0], self.state.slices)
 
     def stream(self, prompt: PromptCounts, request: int) -> PrefillDemand:
         """Take one whole prompt through the cache, and hand over to decode."""
@@ -128,7 +134,7 @@ class Plane:
         It may stop early (see ``decode.serve``): call it again until all is done.
         """
         policy, state = self.request.policy, self.state
-        cache = (state.slices, state.caches, state.clock, self.order, self.eviction)
+        cache = (state.slices, state.caches, state.clock, self.order, self.eviction, self.tables)
         fixed = (self.routing, self.spreads, self.pairs, *self.ledger, self.future, *self.slots, *self.prefetch)
         with _faults_of_rules(policy), _faults_of_hooks(policy.eviction):
             done: int = serve(first, stop, tokens, policy.fetch.lsb, *cache, *fixed, demand)

@@ -19,6 +19,7 @@ from slicesim.policies import constraint, eviction, fetch, precision, prefetch, 
 from slicesim.policies import listed as _listed  # noqa: F401 - known by name from then on
 from slicesim.policies import reuse as _reuse  # noqa: F401
 from slicesim.policies import scored as _scored  # noqa: F401
+from slicesim.policies import successor as _successor  # noqa: F401
 from slicesim.policies.base import Strategy
 from slicesim.scenario.document import read_document
 from slicesim.scenario.scenario import Scenario, plain_message, validate

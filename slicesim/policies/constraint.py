@@ -15,6 +15,8 @@ class Watch(NamedTuple):
 
     Counted are all look-ups since then, or those of the last ``window`` tokens where that is above 0.
     denies_lsb, denies_msb: reads beyond the target are denied; gain: of the controller on the routing's strength.
+    price_gain: above 0, LSBs are denied, and so are missing experts whose gate is below a price; after each batch the
+    price moves by price_gain x (miss rate of the batch - aim).
     """
 
     target: float
@@ -23,6 +25,8 @@ class Watch(NamedTuple):
     denies_msb: bool
     gain: float = 0.0
     window: int = 0
+    aim: float = 0.0
+    price_gain: float = 0.0
 
 
 class Constraint(Strategy):
@@ -75,6 +79,29 @@ class Budget(Constraint):
     def watch(self) -> Watch:
         """Deny LSBs, then experts."""
         return Watch(self.target, self.start_step, denies_lsb=True, denies_msb=True)
+
+
+class Paced(Constraint):
+    """A budget that is spent where the gate is high: a missing expert is read where its gate is worth the price.
+
+    While it acts, a missing LSB is not read (the expert runs low), and a missing expert whose gate is below the price
+    is denied as under ``budget``; never the first-ranked one. After each batch price = clip(price + gain x (rate -
+    share x target), 0, 1), rate being the batch's misses / look-ups. The budget's own rule holds besides.
+    Source: ours. Under ``budget`` a batch denies by its own gates alone, and spends all it may; here reads are weighed
+    against those of other tokens, and ``share`` says how much of the target is aimed at.
+    Checked by: tests/decide/test_paced.py, by hand and against a plain replay.
+    """
+
+    name: ClassVar[str] = "paced"
+    target: float = Field(0.05, ge=0, le=1, description="miss rate of slice requests, a fraction of 1")
+    start_step: int = Field(10, ge=0, description="decode step, from 0, at which counting and denying begin")
+    share: float = Field(0.9, ge=0, le=1, description="of the target, that the price aims at")
+    gain: float = Field(0.01, gt=0, le=1, description="gate score by which the price moves per unit of miss rate")
+
+    def watch(self) -> Watch:
+        """Deny by price, and by the budget."""
+        aim = self.share * self.target
+        return Watch(self.target, self.start_step, denies_lsb=True, denies_msb=True, aim=aim, price_gain=self.gain)
 
 
 class Bias(Constraint):

@@ -4,7 +4,8 @@ A strategy says ``key(entry, now)``: one number from the fields of one slice (``
 the last stamp. It is compiled into the batch loop where it can be, and interpreted where it cannot (same results,
 slower). A key may change only when its own slice is looked up; a strategy whose keys change by themselves says
 ``volatile``. Equal keys go by last use, then by entry number.
-Where the state's fields do not tell enough, ``remember`` keeps a number of its own for each slice (``entry.memory``).
+Where the state's fields do not tell enough, ``remember`` keeps a number of its own for each slice (``entry.memory``);
+``observe`` sees each batch whole, keeps tables, and may set that number for all slices of the layer.
 A strategy may instead order all candidates at once with numpy: ``score(state, entries)``; or keep lists (``listed``).
 To use your own, subclass ``Eviction`` in a file and name it ``file.py:Class``.
 """
@@ -50,6 +51,19 @@ class Eviction(Strategy):
         Called at every look-up, of prompts too, when the entry's own fields have been brought up to date: ``count`` is
         1 at the first one. fetched: whether it missed; now: the look-up's stamp; gate: the gate score that it is looked
         up with (of a prompt: their sum). The memory outlives eviction. It is compiled, with or without ``key``.
+        """
+
+    def tables(self, layers: int, experts: int) -> Any:
+        """Return what ``observe`` learns in, float64 [layers, ...] of three dimensions; it outlives requests."""
+        return np.zeros((layers, 0, 0))
+
+    def observe(self, table: Any, slots: Any, slices: Any, base: int) -> None:
+        """Learn from a batch, when it has been routed and before room is made; by default nothing. Compiled.
+
+        table: ``tables(...)`` of the layer; slots: what is asked for, by falling gate score (``expert``, ``gate``,
+        ``critical``: its LSB too), before anything is denied; slices: all slices, the layer's being those from ``base``
+        on: 2 x expert, + 1 for the LSB. It may set their ``memory``, and so change their ``key``. Prompts are observed
+        too, token by token, before they stream.
         """
 
     def layer_key(self, entry: Any, when: When) -> float:

@@ -26,7 +26,7 @@ class Setup:
     sizes: list[tuple[int, int]]  # per layer: bytes of an MSB (or of the one object) and of an LSB
     capacity: int
     slices: bool = True  # False: one object per expert (the whole of it, or its MSB alone)
-    eviction: str = "lru"  # lru | dbsc | lfu-keep | lfu-forget | fifo | belady
+    eviction: str = "lru"  # lru | dbsc | lfu-keep | lfu-forget | fifo | successor | belady
     warmup: str = "none"  # none | empty | last-layer | pcw | pcw-topup
     threshold: float = 0.1
     prefill_precision: str = "high"  # high: both slices | threshold: an LSB only for a critical selection
@@ -34,6 +34,7 @@ class Setup:
     reset: str = "never"  # never | request
     target: float | None = None  # of the miss budget; None: no constraint
     start_step: int = 10
+    pace: dict | None = None  # share, gain: the budget is spent by a price
     strength: float | None = None  # of Cache-Prior; None: stock routing
     top_j: int = 2
     precision: str = "threshold"  # threshold | top-1 | budgeted | hobbit | static-widths
@@ -72,6 +73,9 @@ class Replay:
         self.last_use, self.inserted, self.lookups = {}, {}, {}
         self.spreads = [[] for _ in range(setup.layers)]  # max - min of the logits of every decode token so far
         self.together = {}  # (layer, expert, other): how often chosen in one top-k
+        self.price = 0.0  # of a pace
+        self.ran_last, self.came_after, self.followed = {}, {}, {}  # of successor
+        self.recent, self.scores = {}, {}
         self.dropped_mass = [0.0, 0.0]  # of prompts and of decode
         self.requests: list[tuple[list, list]] = []  # (prompt tokens, answer tokens)
         for before, token in zip([None, *tokens], tokens, strict=False):
@@ -183,6 +187,8 @@ class Replay:
             return (self.lookups[item], *self.by_use(item))
         if strategy == "fifo":
             return (self.inserted[item], *self.by_use(item))
+        if strategy == "successor":
+            return (self.scores.get(item, 0.0), *self.by_use(item))
         assert strategy == "belady"
         coming = [position for position in self.uses.get(item, []) if position > self.position]
         return (-min(coming, default=math.inf), self.by_use(item)[1])
@@ -246,6 +252,7 @@ class Replay:
         for token in prompt:
             for layer, row in enumerate(token["layers"]):
                 self.count_pairs(layer, row["ids"])
+                self.observe(layer, [(e, self.is_high(layer, row, e, score)) for e, score in self.ranked(row)])
                 if self.setup.prefill_precision != "high":
                     pairs = zip(row["ids"], row["scores"], strict=True)
                     self.dropped_mass[0] += sum(score for expert, score in pairs if self.is_skipped(row, expert))
@@ -322,6 +329,7 @@ class Replay:
         for expert in self.route(layer, row, scores):
             high = self.setup.slices and self.is_high(layer, row, expert, scores[expert])
             slots.append({"expert": expert, "lsb": high, "gate": scores[expert]})
+        self.observe(layer, [(slot["expert"], slot["lsb"]) for slot in slots])
         self.drop([slot for slot in slots if self.is_skipped(row, slot["expert"])])
         if self.setup.skip is not None:
             self.skip(layer, slots, **self.setup.skip)
@@ -333,6 +341,24 @@ class Replay:
         self.look_up(batch, self.decode)
         self.evict(layer, batch, self.coldness)
         self.bytes_after_batch.append(sum(map(self.size, self.resident)))
+
+    def observe(self, layer, chosen):
+        """Successor: who was wanted after whom, who was wanted lately, and the scores that follow."""
+        kept, experts = 2.0 ** (-1.0 / 6.0), self.setup.experts
+        wanted = [(layer, e, MSB) for e, _ in chosen]
+        wanted += [(layer, e, LSB) for e, high in chosen if high and self.setup.slices]
+        for before in self.ran_last.get(layer, []):
+            self.came_after[layer, before] = self.came_after.get((layer, before), 0) + 1
+            for item in wanted:
+                self.followed[before, item] = self.followed.get((before, item), 0) + 1
+        self.ran_last[layer] = [e for e, _ in chosen]
+        for item in [(layer, e, kind) for e in range(experts) for kind in (MSB, LSB)]:
+            self.recent[item] = self.recent.get(item, 0.0) * kept + (1 - kept if item in wanted else 0.0)
+            shares = [
+                (self.followed.get((e, item), 0) + len(chosen) / experts) / (self.came_after.get((layer, e), 0) + 1)
+                for e in self.ran_last[layer]
+            ]
+            self.scores[item] = (sum(shares) / len(chosen) + 0.01) * math.sqrt(self.recent[item] + 0.01)
 
     def drop(self, slots):
         """Leave experts out: a denied request each."""
@@ -410,16 +436,23 @@ class Replay:
             misses, lookups = after()
             return misses <= self.setup.target * lookups
 
+        before = dict(budget)
+        pace = self.setup.pace
+
         def deny_lsb(slot):
             slot["lsb"], slot["denied"] = False, True
             self.decode.degraded += 1
             self.decode.requests[LSB] += 1
 
         for slot in reversed(slots):
-            if slot["lsb"] and (layer, slot["expert"], LSB) not in self.resident and not met():
+            if slot["lsb"] and (layer, slot["expert"], LSB) not in self.resident and (pace or not met()):
                 deny_lsb(slot)
         for slot in reversed(slots[1:]):
-            if slot["expert"] is None or (layer, slot["expert"], MSB) in self.resident or met():
+            if (
+                slot["expert"] is None
+                or (layer, slot["expert"], MSB) in self.resident
+                or (met() and slot["gate"] >= self.price)
+            ):
                 continue
             self.decode.requests[MSB] += 1  # the original's, denied
             others = [e for e in range(self.setup.experts) if (layer, e, MSB) in self.resident]
@@ -437,3 +470,7 @@ class Replay:
             if slot["lsb"] and (layer, best, LSB) not in self.resident:
                 deny_lsb(slot)
         budget["misses"], budget["lookups"] = after()
+        if pace:
+            lookups = budget["lookups"] - before["lookups"]
+            rate = (budget["misses"] - before["misses"]) / lookups if lookups else 0.0
+            self.price = min(max(self.price + pace["gain"] * (rate - pace["share"] * self.setup.target), 0.0), 1.0)

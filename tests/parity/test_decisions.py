@@ -18,7 +18,7 @@ from slicesim.trace import DECODE, MemoryTrace, TraceBlock
 from tests.kit import EXPERT_BYTES, LSB_BYTES, MSB_BYTES, make_trace, simulation
 from tests.parity.naive_replay import Counts, Replay, Setup
 
-EVICTIONS = ("lru", "dbsc", "lfu-keep", "lfu-forget", "fifo", "belady")
+EVICTIONS = ("lru", "dbsc", "lfu-keep", "lfu-forget", "fifo", "successor", "belady")
 WARMUPS = ("none", "empty", "last-layer", "pcw", "pcw-topup")
 LAYERS, EXPERTS = 2, 8  # of the tiny model
 
@@ -143,6 +143,8 @@ def both(trace: MemoryTrace, objects: str, capacity: int, table: str = "", **key
     if setup.buddy is not None:
         routing = {"name": "buddy", **setup.buddy}
     budget = {"name": "budget", "target": setup.target, "start_step": setup.start_step}
+    if setup.pace is not None:
+        budget |= {"name": "paced", **setup.pace}
     prior = {"name": "cache-prior", "strength": setup.strength, "top_j": setup.top_j}
     simulated = simulation(
         trace,
@@ -199,6 +201,19 @@ def test_every_miss_fetched(data, eviction):
 def test_budget_drops_and_substitutes(data, eviction, logits):
     trace = data.draw(traces(logits=logits))
     keys = data.draw(caches(trace)) | data.draw(budgets)
+    assert_equal(*both(trace, eviction=eviction, **keys))
+
+
+paces = st.fixed_dictionaries(
+    {"share": st.sampled_from((0.0, 0.5, 0.9, 1.0)), "gain": st.sampled_from((0.01, 0.1, 1.0))}
+)
+
+
+@given(data=st.data(), eviction=st.sampled_from(("lru", "successor")), logits=st.booleans())
+@settings(max_examples=250, deadline=None)
+def test_paced(data, eviction, logits):
+    trace = data.draw(traces(logits=logits))
+    keys = data.draw(caches(trace)) | data.draw(budgets) | {"pace": data.draw(paces)}
     assert_equal(*both(trace, eviction=eviction, **keys))
 
 
