@@ -21,8 +21,12 @@ from slicesim.scenario import parse_assignments
 
 CONFIG = Path(__file__).resolve().parents[1] / "hwconfigs" / "mobile.yaml"
 BASELINES = ("lru-slices", "dbsc")
-TARGET = 0.1
-BUDGET = {"policy.constraint.name": "budget", "policy.constraint.target": TARGET}
+TARGET = {"policy.constraint.target": 0.1}
+#: What the baselines are run with, which policy is ours, and what it is run with.
+REGIMES: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
+    "every miss fetched": ({}, "successor", {}),
+    "miss budget of 10 %": ({"policy.constraint.name": "budget", **TARGET}, "successor-paced", TARGET),
+}
 
 
 def main() -> None:
@@ -36,51 +40,52 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one scenario key")
     parser.add_argument("--out", help="CSV file for all rows")
     given = parser.parse_args()
-    frames = []
+    rows = []
     for trace in given.traces:
-        rows = pd.DataFrame(_rows(trace, given))
-        frames.append(rows)
-        for regime, part in rows.groupby("regime", sort=False):
-            synthetic = " - SYNTHETIC" if part.synthetic.any() else ""
-            print(f"\n{Path(trace).name}{synthetic}, {regime}\n")
-            _print(part.drop(columns=["trace", "synthetic", "regime"]))
+        for regime in REGIMES:
+            part = list(_rows(trace, regime, given))
+            print(f"\n{Path(trace).name}{' - SYNTHETIC' if part[0]['synthetic'] else ''}, {regime}:\n")
+            _print(part)
+            rows += part
     if given.out:
-        pd.concat(frames).to_csv(given.out, index=False)
+        pd.DataFrame(rows).to_csv(given.out, index=False)
 
 
-def _print(rows: pd.DataFrame) -> None:
-    """Print a table as Markdown."""
-    for cells in (rows.columns, ["---"] * len(rows.columns), *rows.astype(str).to_numpy()):
-        print("|", " | ".join(cells), "|")
+def _print(rows: Sequence[dict[str, Any]]) -> None:
+    """Print one line for each case, as Markdown."""
+    width = 1 + len(BASELINES)
+    policies = [row["policy"] for row in rows[:width]]
+    figures = [f"{name} {policy}" for name in ("mJ/token", "rel. MSE", "headroom") for policy in policies]
+    cells = [["bits, cache", *figures, "energy saved"]]
+    for case in (rows[start : start + width] for start in range(0, len(rows), width)):
+        *others, own = (row["mJ/token"] for row in case)
+        cells.append(
+            [
+                case[0]["case"],
+                *(f"{row['mJ/token']:.1f}" for row in case),
+                *(f"{row['rel. MSE']:.4f}" for row in case),
+                *(f"{row['headroom']:.2f}" for row in case),
+                f"{1 - own / min(others):.1%}",
+            ]
+        )
+    for line in (cells[0], ["---"] * len(cells[0]), *cells[1:]):
+        print("|", " | ".join(line), "|", flush=True)
 
 
-def _rows(trace: str, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def _rows(trace: str, regime: str, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    baselines, own, ours = REGIMES[regime]
     for pair in given.pairs.split(","):
         for capacity in given.capacities.split(","):
             high, low = (int(bits) for bits in pair.split("/"))
             settings = parse_assignments([f"trace.split={given.split}", *given.set]) | {
                 "cache.capacity_gb": float(capacity), "amat.high_bits": high, "amat.low_bits": low,
             }  # fmt: skip
-            for regime, baselines, own, ours in (
-                ("every miss fetched", {}, "successor", {}),
-                (f"miss budget {TARGET:.0%}", BUDGET, "successor-paced", {"policy.constraint.target": TARGET}),
-            ):
-                summaries = _run(trace, given.model, BASELINES, settings | baselines)
-                summaries += _run(trace, given.model, (own,), settings | ours)
-                best = min(_energy(summary) for summary in summaries[:-1])
-                for summary in summaries:
-                    yield _row(trace, regime, f"{pair} {capacity} GB", summary, best)
+            for policies, changes in ((BASELINES, baselines), ((own,), ours)):
+                for result in compare(CONFIG, policies, model=given.model, trace=trace, set=settings | changes):
+                    yield _row(trace, regime, f"{pair}, {capacity} GB", result.summary)
 
 
-def _run(trace: str, model: str | None, policies: Sequence[str], settings: dict[str, Any]) -> list[dict[str, Any]]:
-    return [result.summary for result in compare(CONFIG, policies, model=model, trace=trace, set=settings)]
-
-
-def _energy(summary: dict[str, Any]) -> float:
-    return float(summary["decode"]["energy_pj_per_token"]["total"])
-
-
-def _row(trace: str, regime: str, case: str, summary: dict[str, Any], best: float) -> dict[str, Any]:
+def _row(trace: str, regime: str, case: str, summary: dict[str, Any]) -> dict[str, Any]:
     decode = summary["decode"]
     return {
         "trace": Path(trace).name,
@@ -88,13 +93,12 @@ def _row(trace: str, regime: str, case: str, summary: dict[str, Any], best: floa
         "regime": regime,
         "case": case,
         "policy": summary["policy"],
-        "mJ/token": round(_energy(summary) * 1e-9, 1),
-        "of the best other": f"{_energy(summary) / best:.1%}",
-        "flash MB/token": round(decode["bytes"]["flash_read"] / decode["tokens"] * 1e-6, 1),
-        "headroom": round(decode["optimum"]["headroom"], 2),
-        "miss %": round(decode["miss_rate"]["slices"] * 100, 1),
-        "lost mass %": round((decode["quality"]["dropped_mass"] + decode["quality"]["substituted_mass"]) * 100, 1),
-        "rel. MSE": round(decode["quality"]["expected_rel_mse"], 4),
+        "mJ/token": decode["energy_pj_per_token"]["total"] * 1e-9,
+        "flash MB/token": decode["bytes"]["flash_read"] / decode["tokens"] * 1e-6,
+        "headroom": decode["optimum"]["headroom"],
+        "miss %": decode["miss_rate"]["slices"] * 100,
+        "lost mass %": (decode["quality"]["dropped_mass"] + decode["quality"]["substituted_mass"]) * 100,
+        "rel. MSE": decode["quality"]["expected_rel_mse"],
     }
 
 

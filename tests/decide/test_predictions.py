@@ -202,7 +202,9 @@ def test_the_share_of_right_guesses(accuracy):
     strategy, block = NextLogits(accuracy=accuracy), random_trace(2, 600, model=tiny_model("tiny-deep")).block
     nothing = np.zeros((0, 1, 1))
     critical = np.zeros(block.ids.shape, dtype=np.bool_)
-    tokens = Tokens(block.ids, block.scores, critical, nothing.astype(np.float32), nothing, nothing.astype(np.bool_))
+    tokens = Tokens(
+        block.ids, block.scores, critical, nothing.astype(np.float32), nothing, nothing.astype(np.bool_), None
+    )
     memory = strategy.memory(5, 8, 2, 3)
     right = total = 0
     for token in range(600):
