@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--split", default="all-decode", help="as in a scenario: trace.split")
     parser.add_argument("--model", help="model of the traces [default: that of mobile.yaml]")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one scenario key")
+    parser.add_argument("--share", type=float, default=0.9, help="of the budget, that successor-paced aims at")
     parser.add_argument("--out", help="CSV file for all rows")
     given = parser.parse_args()
     rows = []
@@ -80,8 +81,9 @@ def _rows(trace: str, regime: str, given: argparse.Namespace) -> Iterator[dict[s
             settings = parse_assignments([f"trace.split={given.split}", *given.set]) | {
                 "cache.capacity_gb": float(capacity), "amat.high_bits": high, "amat.low_bits": low,
             }  # fmt: skip
-            for policies, changes in ((BASELINES, baselines), ((own,), ours)):
-                for result in compare(CONFIG, policies, model=given.model, trace=trace, set=settings | changes):
+            paced = {"policy.constraint.share": given.share} if ours else {}
+            for policies, changes, share in ((BASELINES, baselines, {}), ((own,), ours, paced)):
+                for result in compare(CONFIG, policies, model=given.model, trace=trace, set=settings | changes | share):
                     yield _row(trace, regime, f"{pair}, {capacity} GB", result.summary)
 
 
