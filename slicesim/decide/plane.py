@@ -246,6 +246,8 @@ def _faults_of_hooks(eviction: Eviction) -> Iterator[None]:
         with _faults_of_key(eviction):
             yield
     except NumbaError as error:
+        if type(eviction).is_shipped():
+            raise
         raise _not_compiled(eviction, error) from None
 
 
