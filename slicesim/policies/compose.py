@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -40,11 +40,14 @@ KINDS: dict[str, type[Strategy]] = {
 class Preset(PolicyParts):
     """A preset file: seven strategies, and what changes where the trace holds logits.
 
+    group: what it stands for; simplified: what was left out of a system, or changed, against its paper.
     schedule: keys of the scenario's ``schedule`` section that the policy needs (see ``policies.wishes``).
     """
 
     description: str
     source: str
+    group: Literal["baseline", "eviction", "routing", "precision", "prefetch", "system", "own"]
+    simplified: str = ""
     with_logits: PolicyParts = PolicyParts()
     schedule: dict[str, Any] = Field(default_factory=dict)
 

@@ -58,7 +58,11 @@ class Constraint(Strategy):
 
 
 class NoConstraint(Constraint):
-    """Every miss is allowed."""
+    """Every miss is allowed.
+
+    Source: none.
+    Checked by: a second replay in plain Python (tests/parity/test_decisions.py).
+    """
 
     name: ClassVar[str] = "none"
 

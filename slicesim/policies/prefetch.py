@@ -45,7 +45,11 @@ class Prefetch(Strategy):
 
 
 class NoPrefetch(Prefetch):
-    """Nothing is read ahead of its request (SliceMoE's choice, slicemoe.md 1.2)."""
+    """Nothing is read ahead of its request (SliceMoE's choice, slicemoe.md 1.2).
+
+    Source: SliceMoE, arXiv 2512.12990: routing in modern MoE is hard to predict.
+    Checked by: a second replay in plain Python (tests/parity/test_decisions.py).
+    """
 
     name: ClassVar[str] = "none"
 
@@ -128,6 +132,7 @@ class Oracle(ReadAhead):
     """What the token will use in that layer (knows the future): a bound on what any predictor can do.
 
     Points are gate scores. It knows the recorded requests: rerouting and denial are not foreseen.
+    Source: the usual upper bound.
     Checked by: tests/decide/test_prefetch.py (by hand), tests/parity/test_prefetch_decisions.py.
     """
 

@@ -83,6 +83,7 @@ class Routing(Strategy):
 class Stock(Routing):
     """The model's own top-k.
 
+    Source: the model itself.
     Checked by: tests/parity/test_decisions.py (a second replay in plain Python).
     """
 

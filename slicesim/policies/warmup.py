@@ -38,7 +38,12 @@ class Warmup(Strategy):
 
 
 class NoWarmup(Warmup):
-    """Prefill goes through the cache by the eviction strategy's own order, and nothing is done afterwards."""
+    """Prefill goes through the cache by the eviction strategy's own order, and nothing is done afterwards.
+
+    Source: what plain caches do.
+    Checked by: a second replay in plain Python (tests/parity/test_decisions.py), and by hand
+    (tests/policies/test_warmup.py).
+    """
 
     name: ClassVar[str] = "none"
 
@@ -48,7 +53,12 @@ class NoWarmup(Warmup):
 
 
 class Empty(Warmup):
-    """Decode begins with an empty cache."""
+    """Decode begins with an empty cache.
+
+    Source: compared in SliceMoE, arXiv 2512.12990.
+    Checked by: a second replay in plain Python (tests/parity/test_decisions.py), and by hand
+    (tests/policies/test_warmup.py).
+    """
 
     name: ClassVar[str] = "empty"
 
@@ -58,13 +68,22 @@ class Empty(Warmup):
 
 
 class LastLayer(Warmup):
-    """LRU while streaming: the last layers' experts stay."""
+    """LRU while streaming: the last layers' experts stay.
+
+    Source: compared in SliceMoE, arXiv 2512.12990.
+    Checked by: a second replay in plain Python (tests/parity/test_decisions.py), and by hand
+    (tests/policies/test_warmup.py).
+    """
 
     name: ClassVar[str] = "last-layer"
 
 
 class RandomExperts(Warmup):
-    """A uniformly random subset of the streamed experts, both slices together."""
+    """A uniformly random subset of the streamed experts, both slices together.
+
+    Source: compared in SliceMoE, arXiv 2512.12990.
+    Checked by: sizes and uniformity by hand (tests/policies/test_warmup.py).
+    """
 
     name: ClassVar[str] = "random"
 
@@ -84,7 +103,11 @@ class RandomExperts(Warmup):
 
 
 class RandomSlices(RandomExperts):
-    """A uniformly random subset of the streamed slices; an LSB whose MSB was not drawn is of no use and leaves."""
+    """A uniformly random subset of the streamed slices; an LSB whose MSB was not drawn is of no use and leaves.
+
+    Source: compared in SliceMoE, arXiv 2512.12990.
+    Checked by: sizes and uniformity by hand (tests/policies/test_warmup.py).
+    """
 
     name: ClassVar[str] = "random-slices"
 
@@ -97,6 +120,9 @@ class Pcw(Warmup):
 
     While streaming, LSB slices with the fewest critical selections leave first, then MSB slices with the fewest
     selections, ties by score sum (slicemoe.md 1.5). Nothing is read for it beyond what streaming reads.
+    Source: SliceMoE, arXiv 2512.12990 (slicemoe.md 1.5).
+    Checked by: a second replay in plain Python (tests/parity/test_decisions.py), and by hand
+    (tests/policies/test_warmup.py).
     """
 
     name: ClassVar[str] = "pcw"
@@ -112,7 +138,12 @@ class Pcw(Warmup):
 
 
 class PcwTopUp(Pcw):
-    """PCW, and missing slices hotter than resident ones are read too, and paid for in prefill."""
+    """PCW, and missing slices hotter than resident ones are read too, and paid for in prefill.
+
+    Source: a reading of SliceMoE that its account leaves open (slicemoe.md 2, row 12).
+    Checked by: a second replay in plain Python (tests/parity/test_decisions.py), and by hand
+    (tests/policies/test_warmup.py).
+    """
 
     name: ClassVar[str] = "pcw-topup"
 

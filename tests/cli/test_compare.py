@@ -30,7 +30,7 @@ def test_all(slicesim, here):
     assert energy == sorted(energy)
     assert summary["gains_against"] == "lru-high"
     headroom = {row["policy"]: row["headroom"] for row in summary["decode"]}
-    assert headroom.pop("all-resident") is None  # its cache is larger than the one that the bound is for
+    assert headroom.pop("all-in-dram") is None  # its cache is larger than the one that the bound is for
     assert all(found >= 1 for found in headroom.values())
     assert summary["trace"]["synthetic"]
     assert "SYNTHETIC trace t.parquet" in out

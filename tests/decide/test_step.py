@@ -26,6 +26,8 @@ KNOW_THE_FUTURE = {
     "static-widths": "precision static-widths",
     "read-ahead-oracle": "prefetch oracle",
     "cache-prior-bisect": "constraint bisect",
+    "edgemoe": "precision static-widths",
+    **dict.fromkeys(("adapmoe", "buddymoe", "hobbit", "pre-gated-moe"), "prefetch next-logits"),
 }
 ONLINE = sorted(set(presets()) - set(KNOW_THE_FUTURE))
 

@@ -177,7 +177,7 @@ def test_partitioned(own, plain):
 def test_all_resident(keys):
     """No miss and no byte from flash, however small the cache and the DRAM."""
     small = {"cache__capacity_gb": 1e-9, "device__dram__capacity_gb": 1e-6}
-    result = run(random_trace(1, 20, requests=2, prompt=5), policy="all-resident", **keys, **small)
+    result = run(random_trace(1, 20, requests=2, prompt=5), policy="all-in-dram", **keys, **small)
     for part in (result.prefill, result.decode):
         assert part["misses"] == {"msb": 0, "lsb": 0}
         assert part["bytes"]["flash_read"] == 0
