@@ -50,11 +50,11 @@ class Visitor:
             remote = _away(there, home).sum(axis=2)
             return Visits(there.sum(axis=2), remote, remote)
         there, home = self._visit(next(self._prompts))
-        away = _away(there, home).astype(np.int64)
-        links = np.stack([(home[..., None] == source) for source in range(self.placed.devices)]).astype(np.int64)
-        sent = np.einsum("stl,tld->lsd", links[..., 0], away)  # [layers, from, to]
-        busiest = np.maximum(sent.sum(axis=2).max(axis=1), sent.sum(axis=1).max(axis=1))
-        return Visits(there.sum(axis=(0, 2))[None], sent.sum(axis=(1, 2))[None], busiest[None])
+        away = _away(there, home)
+        sources = np.arange(self.placed.devices)[:, None, None, None]
+        sent = (away * (home[:, :, None] == sources)).sum(axis=1)  # [from, layers, to]
+        busiest = np.maximum(sent.sum(axis=2).max(axis=0), sent.sum(axis=0).max(axis=1))
+        return Visits(there.sum(axis=(0, 2))[None], sent.sum(axis=(0, 2))[None], busiest[None])
 
     def _visit(self, ids: Ids) -> tuple[IntArray, IntArray]:
         """Return which devices each token needs, [tokens, layers, devices], and its homes, [tokens, layers]."""
@@ -68,7 +68,7 @@ class Visitor:
 
 
 def _away(there: IntArray, home: IntArray) -> IntArray:
-    return there * (np.arange(there.shape[2]) != home[..., None])
+    return np.where(np.arange(there.shape[2]) != home[:, :, None], there, 0)
 
 
 def _prompts(trace: Trace, split: str | float, max_tokens: int | None) -> Iterator[Ids]:

@@ -1,4 +1,4 @@
-"""Interconnect: time and energy of an exchange of activations between devices (docs/model.md, expert parallelism)."""
+"""Interconnect: time and energy of an exchange of activations between devices (docs/model.md, "Several devices")."""
 
 from __future__ import annotations
 

@@ -77,6 +77,8 @@ class Parallel:
         remote, busiest = visits.remote[step, layer], visits.busiest[step, layer]
         leaves = remote > 0
         sizes = self.token_bytes * np.stack((remote, busiest), axis=1)[leaves]
-        kinds = [OpKind(0, cause=EXPERT, exchanged_bytes=all_links, link_bytes=one) for all_links, one in sizes.tolist()]
+        kinds = [
+            OpKind(0, cause=EXPERT, exchanged_bytes=all_links, link_bytes=one) for all_links, one in sizes.tolist()
+        ]
         numbers = np.array(work.kinds.family.numbers(kinds), dtype=np.int64)
         return place[first[leaves]], work.batch_op[batches[leaves] + 1], numbers

@@ -79,7 +79,9 @@ class StepTimes:
         latency = timeline.step_end - timeline.step_start
         exchange = np.zeros_like(latency)
         if work.visits is not None:
-            (exchange,), _ = sum_by_step(work.step_op(), work.op_kind, [ops.exchange_ps], np.zeros_like(ops.exchange_ps))
+            (exchange,), _ = sum_by_step(
+                work.step_op(), work.op_kind, [ops.exchange_ps], np.zeros_like(ops.exchange_ps)
+            )
         return cls(
             latency=latency,
             npu=npu,
