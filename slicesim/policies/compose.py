@@ -45,6 +45,7 @@ class Preset(PolicyParts):
 
     description: str
     source: str
+    placement: StrategyChoice | None = StrategyChoice(name=placement.OneDevice.name)
     with_logits: PolicyParts = PolicyParts()
     schedule: dict[str, Any] = Field(default_factory=dict)
 
@@ -113,7 +114,7 @@ def build_policy(scenario: Scenario, *, has_logits: bool) -> Policy:
     """
     chosen = scenario.settings.policy
     preset = load_preset(chosen.preset, scenario)
-    parts: dict[str, Any] = {"placement": StrategyChoice(name=placement.OneDevice.name)}
+    parts: dict[str, Any] = {}
     for layer in (preset, preset.with_logits if has_logits else None, chosen):
         for kind in KINDS:
             choice = getattr(layer, kind, None)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from slicesim.policies.base import Strategy
-from slicesim.policies.slices import FloatArray, IntArray
+from slicesim.policies.slices import BoolArray, FloatArray, IntArray
 
 #: Experts of tokens, [tokens, layers, top_k]; below 0 where there is none.
 Ids = NDArray[np.int32]
@@ -142,8 +142,8 @@ class _Speculative(Placed):
         known[1:, 0] = ids[:-1, 0]
         if len(before) and tokens:
             known[0, 0] = before[-1, 0]
-        there = np.greater_equal(known, 0)
-        score = (self.follows[np.arange(layers)[None, :, None], known] * there[:, :, :, None]).sum(axis=2)
+        there: BoolArray = np.asarray(known >= 0)
+        score = (self.follows[np.arange(layers)[None, :, None], known] * there[..., None]).sum(axis=2)
         unknown = ~there.any(axis=2)
         score = np.where(unknown[..., None], self.follows.sum(axis=1)[None], score)
         return np.asarray(score.argmax(axis=2), dtype=np.int64)

@@ -29,8 +29,8 @@ BINS = 120
 TIERS = ("flash", "dram", "sram", "npu", "background")
 #: Parts of a token's latency: column, name, colour.
 TIMES = (
-    ("dram_stall_ps", "DRAM", "dram"), ("npu_ps", "NPU compute", "npu"), ("flash_stall_ps", "waiting for flash", "flash"),
-    ("exchange_ps", "exchange", "interconnect"),
+    ("dram_stall_ps", "DRAM", "dram"), ("npu_ps", "NPU compute", "npu"),
+    ("flash_stall_ps", "waiting for flash", "flash"), ("exchange_ps", "exchange", "interconnect"),
 )  # fmt: skip
 
 

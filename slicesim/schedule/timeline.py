@@ -54,7 +54,8 @@ class StepTimes:
     """Where each step's time went, in ps (int64 [steps]).
 
     npu + dram_stall + flash_stall + exchange = latency. npu: the array computes; dram_stall: it waits for the DRAM pipe
-    or for bytes on it; flash_stall: it waits for fills; exchange: for other devices. *_busy: service that the step asked of a resource.
+    or for bytes on it; flash_stall: it waits for fills; exchange: it waits for other devices. *_busy: service that the
+    step asked of a resource.
     """
 
     latency: IntArray

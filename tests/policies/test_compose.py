@@ -19,7 +19,7 @@ def test_every_preset_is_whole_and_runs(name):
     preset = load_preset(name)
     assert preset.description
     assert preset.source
-    several = {} if preset.placement is None else linked()
+    several = {} if preset.placement.name == "none" else linked()
     result = run(random_trace(1, 16, prompt=4, logits=preset.routing.name != "stock"), policy=name, **several)
     assert result.summary["policy"] == name
     assert result.decode["tokens"] == 12

@@ -12,7 +12,7 @@ from slicesim.policies.placement import RoundRobin, Speculative, grouped
 from tests.devices import linked
 from tests.kit import make_trace, random_trace, run
 
-#: Two kinds of tokens, whose experts lie on both of two devices in turn.
+#: Two kinds of tokens.
 A, B = [[0, 1], [4, 5]], [[2, 3], [6, 7]]
 
 
@@ -60,16 +60,19 @@ def test_a_home_knows_nothing_of_what_comes(seed, devices):
 
 
 def test_experts_that_go_together():
-    """Five tokens of kind A, then five of B: each kind's experts come to lie on one device, in both layers.
+    """Five tokens of kind A, then five of B, on four devices of two places each: each kind's experts come to lie on one
+    device, in both layers.
 
-    In the second layer every home is right. In the first one, it is where the token before was: wrong for the first
-    token (more tokens are followed by B) and where the kind changes. Two visits of 20 are away: 2 x 128 B each.
+    In the second layer every home is right. In the first one it is where the token before was: wrong for the first
+    token (five tokens are followed by B, four by A) and where the kind changes. Two visits of 20 are away, 2 x 128 B
+    each. In turn, A's experts are on devices 0 and 1, B's on 2 and 3, and tokens on 0, 1, 2, 3, 0; 1, 2, 3, 0, 1: away
+    are 1 + 1 + 2 + 2 + 1 and 2 + 1 + 1 + 2 + 2 visits, in both layers: 30 of 40.
     """
     trace = make_trace([A] * 5 + [B] * 5, [[[0.5, 0.2]] * 2] * 10)
-    grouped_run = run(trace, policy="speculative-moe", **linked()).decode
+    grouped_run = run(trace, policy="speculative-moe", **linked(4)).decode
     assert (grouped_run["remote_visits"], grouped_run["bytes"]["all_to_all"]) == (0.1, 2 * 256)
-    plain = run(trace, policy="expert-parallel", **linked()).decode
-    assert (plain["remote_visits"], plain["bytes"]["all_to_all"]) == (0.5, 20 * 256)
+    plain = run(trace, policy="expert-parallel", **linked(4)).decode
+    assert (plain["remote_visits"], plain["bytes"]["all_to_all"]) == (0.75, 30 * 256)
 
 
 def test_calibration_sees_its_tokens_alone():
