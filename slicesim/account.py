@@ -54,7 +54,8 @@ class Decided:
     def of(cls, demand: Demand, work: Workload, sizes: SliceSizes, mass: GateMass) -> Decided:
         """Count a demand table and its workload."""
         masses = {f"{name}_mass": column for name, column in vars(mass).items()}
-        return cls({**_identity(demand), **_counts(demand, sizes), **masses}, _moved(work))
+        columns = {**_identity(demand), **_counts(demand, sizes), **masses, **_visited(work)}
+        return cls(columns, _moved(work))
 
 
 def account(decided: Decided, plan: Plan, timeline: Timeline, hardware: Hardware) -> Columns:
@@ -147,6 +148,12 @@ def _count(outcome, msb_bytes, lsb_bytes, total):
             total[step, column] = counts[column]
 
 
+def _visited(work: Workload) -> Columns:
+    """Devices that tokens had their experts on, and those of them away from home, over all layers; 0 on one device."""
+    visits = np.zeros((work.steps, 2), dtype=np.int64) if work.visits is None else work.visits
+    return {"device_visits": visits[:, 0], "remote_visits": visits[:, 1]}
+
+
 def _topup_bytes(demand: Demand, sizes: SliceSizes) -> NDArray[np.int64]:
     if isinstance(demand, DecodeDemand):
         return np.zeros(len(demand.request), dtype=np.int64)
@@ -164,8 +171,13 @@ def _moved(work: Workload) -> Columns:
         "dram_write_bytes": kinds.write_bytes,
         "dequantised_weights": kinds.weights,
     }
+    exchanged = np.zeros_like(read_bytes)
+    if work.visits is not None:
+        exchanges: Any = kinds.exchanged_bytes
+        (exchanged,), _ = sum_by_step(work.step_op(), work.op_kind, [exchanges], np.zeros_like(exchanges))
     return {
-        "flash_read_bytes": read_bytes, "flash_reads": reads, "fill_bytes": read_bytes, **_by_cause(work, per_op),
+        "flash_read_bytes": read_bytes, "flash_reads": reads, "fill_bytes": read_bytes, "all_to_all_bytes": exchanged,
+        **_by_cause(work, per_op),
     }  # fmt: skip
 
 
@@ -192,6 +204,8 @@ def _by_cause(work: Workload, per_op: dict[str, Any]) -> Columns:
 def _energy(amounts: Columns, times: StepTimes, hardware: Hardware) -> Columns:
     """Energy by tier, and by cause: experts (with all flash and fill traffic), all else, and background power."""
     tiers: dict[str, dict[str, Any]] = {}
+    links = hardware.interconnect
+    link_pj_per_byte = 0.0 if links is None else links.energy_pj(1.0)
     for cause in ("expert", "non_expert"):
         read, written = amounts[f"{cause}_dram_read_bytes"], amounts[f"{cause}_dram_write_bytes"]
         fills = cause == "expert"
@@ -203,15 +217,16 @@ def _energy(amounts: Columns, times: StepTimes, hardware: Hardware) -> Columns:
             "sram": hardware.sram.energy_pj(1.0, 1.0) * (read + written),
             "npu": hardware.npu.compute_energy_pj(1.0, 0.0) * amounts[f"{cause}_mac_eighths"]
             + hardware.npu.compute_energy_pj(0.0, 1.0) * amounts[f"{cause}_dequantised_weights"],
+            "interconnect": link_pj_per_byte * amounts["all_to_all_bytes"] * fills,
         }
     parts = (hardware.flash, hardware.sram, hardware.npu)
     dram_busy = np.minimum(times.dram_busy, times.latency)  # prefetches of a step may end after it
-    background = (
+    background = hardware.devices * (
         sum(part.background_energy_pj(1.0) for part in parts) * times.latency
         + hardware.dram.background_energy_pj(1.0, 0.0) * dram_busy
         + hardware.dram.background_energy_pj(0.0, 1.0) * (times.latency - dram_busy)
     )
-    by_tier = {tier: tiers["expert"][tier] + tiers["non_expert"][tier] for tier in ("flash", "dram", "sram", "npu")}
+    by_tier = {tier: tiers["expert"][tier] + tiers["non_expert"][tier] for tier in tiers["expert"]}
     by_cause = {cause: sum(tiers[cause].values()) for cause in tiers}
     energy = {**by_tier, "background": background, **by_cause}
     energy["total"] = by_cause["expert"] + by_cause["non_expert"] + background

@@ -117,10 +117,15 @@ def slice_sizes(scenario: Scenario, trace: Trace, model: ModelGeometry, policy: 
 
 
 def check_capacity(scenario: Scenario, trace: Trace, model: ModelGeometry, sizes: SliceSizes, policy: Policy) -> None:
-    """Refuse a cache below one batch, and what does not fit DRAM; a policy that keeps all is not asked."""
-    if policy.eviction.keeps_all:
-        return
+    """Refuse a cache below one batch, and what does not fit DRAM.
+
+    A policy that keeps all is not asked, but where several devices share the experts.
+    """
     settings = scenario.settings
+    if policy.eviction.keeps_all:
+        if policy.placement.shares:
+            _check_share(scenario, trace, model, sizes)
+        return
     capacity = capacity_bytes(scenario)
     per_layer = settings.cache.scope == "layer" or policy.eviction.partitioned
     caches = len(trace.header.layers) if per_layer else 1
@@ -150,6 +155,20 @@ def check_capacity(scenario: Scenario, trace: Trace, model: ModelGeometry, sizes
         )  # fmt: skip
 
 
+def _check_share(scenario: Scenario, trace: Trace, model: ModelGeometry, sizes: SliceSizes) -> None:
+    """Refuse a DRAM that does not hold one device's share of the experts beside all that is not an expert."""
+    device = scenario.settings.device
+    share = -(-model.experts // Hardware.of(device).devices) * int((sizes.msb_bytes + sizes.lsb_bytes).max())
+    context = max(trace.request_lengths().values(), default=0)
+    needed = len(model.moe_layers) * share + int8_bytes(model.non_expert_weights) + model.kv_cache_bytes(context)
+    if needed > device.dram.capacity_gb.value * 1e9:
+        raise scenario.error(
+            "device", "dram", "capacity_gb",
+            message=f"one device's experts, non-expert weights and KV cache need {_gb(needed)} GB; give at least that, "
+            "or more devices",
+        )  # fmt: skip
+
+
 def check_flash(scenario: Scenario, model: ModelGeometry, sizes: SliceSizes) -> None:
     """Refuse a flash that does not hold all experts."""
     stored = len(model.moe_layers) * model.experts * int((sizes.msb_bytes + sizes.lsb_bytes).max())
@@ -175,7 +194,8 @@ def all_resident_warning(policy: Policy) -> tuple[str, ...]:
     """Say when the cache is not the one that the scenario gives."""
     if not policy.eviction.keeps_all:
         return ()
-    return ("everything is resident: the policy ignores cache.capacity_gb and the size of DRAM",)
+    ignored = "cache.capacity_gb" + ("" if policy.placement.shares else " and the size of DRAM")
+    return (f"everything is resident: the policy ignores {ignored}",)
 
 
 def cliff_warning(request: Request) -> tuple[str, ...]:

@@ -53,6 +53,11 @@ class DemandSimulation(Replay):
         check_device(scenario)
         trace = trace or read_demand(Path(settings.trace.path))
         _refuse_decisions(scenario, trace.name)
+        if settings.device.interconnect is not None:
+            raise scenario.error(
+                "device", "interconnect",
+                message=f"{trace.name} is a demand trace: it has no routing to share out; give one device",
+            )  # fmt: skip
         model = load_model(settings.model, scenario.where("model"))
         if trace.header.layers != len(model.moe_layers):
             raise scenario.error(

@@ -28,6 +28,7 @@ from slicesim.checks import (
 from slicesim.clock import Clock
 from slicesim.decide import DecodeDemand, Demand, Request, SliceSizes, decide
 from slicesim.decide.settle import settled
+from slicesim.decide.visits import Visitor
 from slicesim.errors import UserError
 from slicesim.hardware import Hardware
 from slicesim.models import ModelGeometry, int8_bytes, load_model
@@ -35,7 +36,7 @@ from slicesim.policies import Constraint, Policy, build_policy
 from slicesim.policies.wishes import timed_alike, with_wishes
 from slicesim.quality import GateMass
 from slicesim.scenario import Scenario
-from slicesim.schedule import LOWERING_KEYS, Lowering, Plan, Shapes, Timeline, Workload
+from slicesim.schedule import LOWERING_KEYS, Lowering, Parallel, Plan, Shapes, Timeline, Workload
 from slicesim.trace import Trace, load_trace
 from slicesim.version import __version__
 
@@ -252,11 +253,21 @@ class Simulation(Replay):
         """Yield each demand table, what it asks of a device, and what it says by itself."""
         shapes = Shapes(self.model, self.sizes, self.trace.header.layers)
         lower = Lowering(shapes, self.scenario.settings.schedule)
+        spread = self._spread()
         decision = decide(self.request())
-        tables = ((demand, lower(demand)) for demand in decision)
+        tables = ((demand, spread(demand, lower(demand))) for demand in decision)
         for demand, work in ahead(tables) if decision.is_compiled else tables:
             mass = GateMass.of(demand, self.sizes, self.scenario.settings.amat)
             yield demand, work, Decided.of(demand, work, self.sizes, mass)
+
+    def _spread(self) -> Callable[[Demand, Workload], Workload]:
+        """Return what a demand table's workload becomes on several devices; on one it stays as it is."""
+        links, section = self.hardware.interconnect, self.scenario.settings.trace
+        if links is None:
+            return lambda demand, work: work
+        visit = Visitor(self.policy.placement, links.devices, self.trace, section.split, section.max_tokens)
+        parallel = Parallel(visit.placed.device, self.model.hidden)
+        return lambda demand, work: parallel(work, visit(demand))
 
     def flash_bound(self) -> FlashBound:
         """Return what bounds its flash bytes from the demand tables."""
@@ -280,6 +291,7 @@ class Simulation(Replay):
         """Return what decide and lowering see of the identity: simulations of one key share their demand tables."""
         seen = self.identity()
         seen["lowering"] = {key: seen["schedule"].get(key) for key in LOWERING_KEYS}
+        seen["devices"] = self.hardware.devices
         for unseen in ("device", "schedule", "software"):
             seen.pop(unseen, None)
         return json.dumps(seen, sort_keys=True)

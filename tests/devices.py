@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from tests.kit import ROOT
@@ -10,7 +11,7 @@ CONFIGS = sorted((ROOT / "hwconfigs").glob("*.yaml"))
 
 DEVICE_NAMES = {
     "mobile", "phone-flagship-2024", "phone-midrange", "oneplus-15r", "jetson-orin-nano", "jetson-agx-orin",
-    "laptop-snapdragon-x", "raspberry-pi-5", "apple-m3-max",
+    "laptop-snapdragon-x", "raspberry-pi-5", "apple-m3-max", "expert-parallel",
 }  # fmt: skip
 
 #: What every device can replay.
@@ -19,6 +20,20 @@ ON_SHIPPED_TRACE: dict[str, Any] = {
     "trace": ROOT / "traces" / "deepseek-v2-lite-twin.parquet",
     "policy": "slicemoe",
 }
+
+#: What several devices replay in its place.
+ON_LINKED_DEVICES = {**ON_SHIPPED_TRACE, "policy": "speculative-moe"}
+
+
+def on_shipped_trace(config: Path) -> dict[str, Any]:
+    """What a shipped device replays."""
+    return ON_LINKED_DEVICES if config.stem == "expert-parallel" else ON_SHIPPED_TRACE
+
+
+def linked(devices: int = 2, gbs: float = 1.0, us: float = 1.0, pj: float = 10.0) -> dict[str, Any]:
+    """Several devices of the same kind."""
+    return {"device__interconnect": section(devices=devices, bandwidth_gbs=gbs, latency_us=us, energy_pj_per_bit=pj)}
+
 
 SEPARATE_SRAM = {
     f"device__sram__{key}": {"value": 1.0, "source": "test"}

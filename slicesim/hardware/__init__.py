@@ -9,6 +9,7 @@ from slicesim.hardware.cpu import CpuTier
 from slicesim.hardware.dram import Dram, DramTier
 from slicesim.hardware.dram_channels import DramChannels
 from slicesim.hardware.flash import FlashTier
+from slicesim.hardware.interconnect import InterconnectTier
 from slicesim.hardware.npu import ArrayNpuTier, MacNpuTier
 from slicesim.hardware.sram import SramTier
 from slicesim.scenario.device import ArrayNpu, Cpu, Device, MacNpu, MemoryDram
@@ -16,18 +17,28 @@ from slicesim.scenario.device import ArrayNpu, Cpu, Device, MacNpu, MemoryDram
 
 @dataclass(frozen=True)
 class Hardware:
-    """A device's four tiers; ``npu`` is what computes, be it an NPU or a CPU."""
+    """A device's four tiers, and the interconnect where there are several devices of that kind.
+
+    ``npu`` is what computes, be it an NPU or a CPU.
+    """
 
     flash: FlashTier
     dram: Dram
     sram: SramTier
     npu: ClientTier
+    interconnect: InterconnectTier | None = None
+
+    @property
+    def devices(self) -> int:
+        """Devices of this kind."""
+        return 1 if self.interconnect is None else self.interconnect.devices
 
     @classmethod
     def of(cls, device: Device) -> Hardware:
         """Build the tiers of a device."""
         client = _client(device.client)
-        return cls(FlashTier(device.flash), _dram(device), SramTier(device.sram, client.tile_bytes), client)
+        links = None if device.interconnect is None else InterconnectTier(device.interconnect)
+        return cls(FlashTier(device.flash), _dram(device), SramTier(device.sram, client.tile_bytes), client, links)
 
 
 def _client(settings: MacNpu | ArrayNpu | Cpu) -> ClientTier:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from slicesim.errors import UserError
-from slicesim.policies import constraint, eviction, fetch, precision, prefetch, routing, warmup
+from slicesim.policies import constraint, eviction, fetch, placement, precision, prefetch, routing, warmup
 from slicesim.policies import listed as _listed  # noqa: F401 - known by name from then on
 from slicesim.policies import reuse as _reuse  # noqa: F401
 from slicesim.policies import scored as _scored  # noqa: F401
@@ -34,11 +34,12 @@ KINDS: dict[str, type[Strategy]] = {
     "prefetch": prefetch.Prefetch,
     "warmup": warmup.Warmup,
     "constraint": constraint.Constraint,
+    "placement": placement.Placement,
 }
 
 
 class Preset(PolicyParts):
-    """A preset file: seven strategies, and what changes where the trace holds logits.
+    """A preset file: its strategies, and what changes where the trace holds logits. Without placement: one device.
 
     group: what it stands for; simplified: what was left out of a system, or changed, against its paper.
     schedule: keys of the scenario's ``schedule`` section that the policy needs (see ``policies.wishes``).
@@ -48,6 +49,7 @@ class Preset(PolicyParts):
     source: str
     group: Literal["baseline", "eviction", "routing", "precision", "prefetch", "system", "own"]
     simplified: str = ""
+    placement: StrategyChoice | None = StrategyChoice(name=placement.OneDevice.name)
     with_logits: PolicyParts = PolicyParts()
     schedule: dict[str, Any] = Field(default_factory=dict)
 
@@ -63,7 +65,7 @@ class Preset(PolicyParts):
 
 @dataclass(frozen=True)
 class Policy:
-    """Seven strategies, checked and ready."""
+    """All strategies, checked and ready."""
 
     label: str
     preset: str
@@ -74,6 +76,7 @@ class Policy:
     prefetch: prefetch.Prefetch
     warmup: warmup.Warmup
     constraint: constraint.Constraint
+    placement: placement.Placement
     prefill_high: bool
 
     @property
@@ -207,6 +210,7 @@ def _check(policy: Policy, scenario: Scenario, has_logits: bool) -> None:
             message=f"{_label(policy.constraint)} steers cache-prior: it needs routing cache-prior (and logits)",
         )  # fmt: skip
     _check_precision(policy, scenario)
+    _check_placement(policy, scenario)
     overlap = scenario.settings.schedule.overlap
     if policy.prefetch.layers_ahead and overlap != "prefetch":
         raise scenario.error(
@@ -231,6 +235,30 @@ def _check_precision(policy: Policy, scenario: Scenario) -> None:
     else:
         return
     raise scenario.error("policy", "precision", "name", message=message)
+
+
+def _check_placement(policy: Policy, scenario: Scenario) -> None:
+    """Several devices hold all experts between them, and only several devices can share them."""
+    own, eviction = _label(policy.placement), _label(policy.eviction)
+    if scenario.settings.device.interconnect is None:
+        if policy.placement.shares:
+            raise scenario.error(
+                "policy", "placement", "name",
+                message=f"{own} shares experts among devices: it needs device.interconnect "
+                "(as in hwconfigs/expert-parallel.yaml)",
+            )  # fmt: skip
+    elif not policy.eviction.keeps_all:
+        raise scenario.error(
+            "policy", "eviction", "name",
+            message=f"with device.interconnect all experts are resident, but {eviction} evicts: "
+            "use expert-parallel, speculative-moe or all-in-dram",
+        )  # fmt: skip
+    elif policy.routing.changes_choice:
+        raise scenario.error(
+            "policy", "routing", "name",
+            message=f"with device.interconnect all experts are resident, so {_label(policy.routing)} "
+            "has nothing to go by: use routing stock",
+        )  # fmt: skip
 
 
 def _policy_label(preset: Preset, chosen: PolicySection, built: Mapping[str, Strategy]) -> str:

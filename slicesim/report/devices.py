@@ -37,7 +37,8 @@ def _describe(path: Path) -> dict[str, Any]:
     hardware = Hardware.of(device)
     return {
         "config": path.stem,
-        "name": device.name,
+        "name": device.name if hardware.interconnect is None else f"{hardware.devices} x {device.name}",
+        "devices": hardware.devices,
         "compute": device.compute,
         "flash": device.flash.kind,
         "flash_gbs": device.flash.bandwidth_gbs.value,

@@ -17,15 +17,21 @@ if TYPE_CHECKING:
 #: Okabe and Ito's colour-blind safe palette.
 COLOURS = {
     "flash": "#D55E00", "dram": "#0072B2", "sram": "#009E73", "npu": "#CC79A7", "background": "#999999",
+    "interconnect": "#F0E442",
     "hit": "#0072B2", "low": "#56B4E9", "miss": "#D55E00", "denied": "#E69F00",
 }  # fmt: skip
 #: Columns of the rows that are drawn, over at most so many bins of tokens.
 DRAWN = (
-    "dram_stall_ps", "npu_ps", "flash_stall_ps", "msb_hits", "lsb_hits", "msb_misses", "lsb_misses",
+    "dram_stall_ps", "npu_ps", "flash_stall_ps", "exchange_ps", "msb_hits", "lsb_hits", "msb_misses", "lsb_misses",
     "degraded", "substituted", "dropped", "total_mass", "high_mass", "low_mass", "substituted_mass", "dropped_mass",
 )  # fmt: skip
 BINS = 120
 TIERS = ("flash", "dram", "sram", "npu", "background")
+#: Parts of a token's latency: column, name, colour.
+TIMES = (
+    ("dram_stall_ps", "DRAM", "dram"), ("npu_ps", "NPU compute", "npu"),
+    ("flash_stall_ps", "waiting for flash", "flash"), ("exchange_ps", "exchange", "interconnect"),
+)  # fmt: skip
 
 
 def overview(summary: dict[str, Any], sums: pd.DataFrame, width: int, path: Path) -> None:
@@ -70,9 +76,10 @@ def _legend(axis: Axes) -> None:
 
 
 def _latency(axis: Axes, mean: pd.DataFrame, width: int) -> None:
-    parts = mean[["dram_stall_ps", "npu_ps", "flash_stall_ps"]] / 1e9
-    parts.columns = ["DRAM", "NPU compute", "waiting for flash"]
-    _stack(axis, parts, width, [COLOURS["dram"], COLOURS["npu"], COLOURS["flash"]])
+    drawn = [time for time in TIMES if time[0] != "exchange_ps" or mean["exchange_ps"].any()]
+    parts = mean[[column for column, _, _ in drawn]] / 1e9
+    parts.columns = [name for _, name, _ in drawn]
+    _stack(axis, parts, width, [COLOURS[colour] for _, _, colour in drawn])
     axis.set_ylabel("latency per token (ms)")
     axis.set_title("Where the time goes")
     _legend(axis)
@@ -80,8 +87,9 @@ def _latency(axis: Axes, mean: pd.DataFrame, width: int) -> None:
 
 def _energy(axis: Axes, summary: dict[str, Any]) -> None:
     per_token = summary["decode"]["energy_pj_per_token"]
-    values = [(per_token[tier] or 0.0) / 1e9 for tier in TIERS]
-    bars = axis.bar(TIERS, values, color=[COLOURS[tier] for tier in TIERS])
+    tiers = (*TIERS, "interconnect") if per_token["interconnect"] else TIERS
+    values = [(per_token[tier] or 0.0) / 1e9 for tier in tiers]
+    bars = axis.bar(tiers, values, color=[COLOURS[tier] for tier in tiers])
     axis.bar_label(bars, fmt="%.2f", fontsize=8)
     total, non_expert = ((per_token[name] or 0.0) / 1e9 for name in ("total", "non_expert"))
     axis.set_ylabel("energy per decode token (mJ)")

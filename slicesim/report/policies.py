@@ -32,6 +32,7 @@ _HEADINGS = {
     "prefetch": "what is read before it is asked for",
     "warmup": "what prefill leaves for decode",
     "constraint": "how a miss rate is held",
+    "placement": "which of several devices holds which expert",
 }
 
 

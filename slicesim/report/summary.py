@@ -13,7 +13,7 @@ from slicesim.policies import Constraint
 from slicesim.rows import ActiveTotals, PhaseTotals
 from slicesim.trace import DECODE, PREFILL
 
-TIERS = ("flash", "dram", "sram", "npu", "background")
+TIERS = ("flash", "dram", "sram", "npu", "interconnect", "background")
 
 
 def summarise(phases: Mapping[int, PhaseTotals]) -> dict[str, Any]:
@@ -92,14 +92,16 @@ def _phase(totals: PhaseTotals, tokens: int) -> dict[str, Any]:
             "sram_read": npu_traffic,
             "sram_write": npu_traffic,
             "topup": whole("topup_bytes"),
+            "all_to_all": whole("all_to_all_bytes"),
         },
+        "remote_visits": _share(whole("remote_visits"), whole("device_visits")),
         "latency_ps": {"total": latency, **_distribution(totals.latency_ps)},
         "tokens_per_s": _share(tokens, seconds),
         "energy_pj": energy,
         "energy_pj_per_token": {name: _share(value, tokens) for name, value in energy.items()},
         "average_power_w": _share(energy["total"] * 1e-12, seconds),
         "energy_delay_product_j_s": energy["total"] * 1e-12 * seconds,
-        "time_ps": {name: whole(f"{name}_ps") for name in ("npu", "dram_stall", "flash_stall")},
+        "time_ps": {name: whole(f"{name}_ps") for name in ("npu", "dram_stall", "flash_stall", "exchange")},
         "utilisation": {
             name: _share(whole(f"{column}_ps"), latency)
             for name, column in (("flash", "flash_busy"), ("dram", "dram_busy"), ("npu", "npu"))

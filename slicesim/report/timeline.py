@@ -61,7 +61,7 @@ def _about(what: str, thread: int, **arguments: str | int) -> dict[str, Any]:
 
 
 def _track_order(track: str) -> tuple[int, str]:
-    order = ("token", "NPU", "NPU waits", "DRAM", "flash pipe")
+    order = ("token", "NPU", "NPU waits", "interconnect", "DRAM", "flash pipe")
     return (order.index(track), track) if track in order else (len(order), track)
 
 
@@ -86,12 +86,17 @@ def _operations(plan: Plan, timeline: Timeline, names: list[str], steps: int) ->
     step_of_op = work.step_of_op()
     columns = (
         step_of_op, work.layer_of_op(), work.op_expert, timeline.op_ready(plan), timeline.op_request,
-        timeline.op_grant, timeline.op_end, plan.ops.stream_ps[work.op_kind],
+        timeline.op_grant, timeline.op_end, plan.ops.stream_ps[work.op_kind], plan.ops.exchange_ps[work.op_kind],
     )  # fmt: skip
-    for step, layer, expert, ready, request, grant, end, stream in zip(*(c.tolist() for c in columns), strict=True):
+    for step, layer, expert, ready, request, grant, end, stream, link in zip(
+        *(c.tolist() for c in columns), strict=True
+    ):
         if step >= steps:
             return
         name = f"L{layer} expert {expert}" if expert >= 0 else f"L{layer}" if layer >= 0 else "LM head"
+        if link:
+            yield Event("interconnect", f"L{layer} exchange", grant, link, names[step])
+            continue
         if request > ready:
             yield Event("NPU waits", f"{name}: flash", ready, request - ready, names[step])
         if grant > request:

@@ -215,8 +215,20 @@ class Cpu(Client):
     gflops: Positive = Field(description="sustained by all compute threads; a multiply-accumulate is two operations")
 
 
+class Interconnect(Section):
+    """Links between several devices that are all alike, each the one that the other sections describe."""
+
+    devices: Count = Field(description="devices that share the experts")
+    bandwidth_gbs: Positive = Field(description="one device's link, each way")
+    latency_us: NotNegative = Field(description="of one exchange, before the first byte")
+    energy_pj_per_bit: NotNegative = Field(description="from one device to another, both ends together")
+
+
 class Device(Section):
-    """The memory tiers and what computes: ``compute`` chooses among the clients that are given."""
+    """The memory tiers and what computes: ``compute`` chooses among the clients that are given.
+
+    interconnect: there are several such devices (expert parallelism).
+    """
 
     name: str
     compute: Literal["npu", "cpu"] = "npu"
@@ -225,6 +237,7 @@ class Device(Section):
     sram: Sram
     npu: Npu | None = None
     cpu: Cpu | None = None
+    interconnect: Interconnect | None = None
 
     @property
     def client(self) -> MacNpu | ArrayNpu | Cpu:
@@ -267,4 +280,7 @@ class Device(Section):
         return self
 
 
-__all__ = ["ArrayNpu", "Client", "Coefficient", "Cpu", "Device", "Flash", "MacNpu", "MemoryDram", "PlainDram", "Sram"]
+__all__ = [
+    "ArrayNpu", "Client", "Coefficient", "Cpu", "Device", "Flash", "Interconnect", "MacNpu", "MemoryDram", "PlainDram",
+    "Sram",
+]  # fmt: skip

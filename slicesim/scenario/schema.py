@@ -75,7 +75,7 @@ class StrategyChoice(BaseModel):
 
 
 class PolicyParts(Section):
-    """The seven strategies that make a policy; a part left out is taken from the preset."""
+    """The strategies that make a policy; a part left out is taken from the preset."""
 
     routing: StrategyChoice | None = None
     precision: StrategyChoice | None = None
@@ -84,6 +84,7 @@ class PolicyParts(Section):
     prefetch: StrategyChoice | None = None
     warmup: StrategyChoice | None = None
     constraint: StrategyChoice | None = None
+    placement: StrategyChoice | None = None
     prefill_precision: Literal["high", "threshold"] | None = Field(
         None, description="slices streamed in prefill: all of them, or by the decode rule"
     )

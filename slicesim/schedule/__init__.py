@@ -3,6 +3,7 @@
 from slicesim.schedule.demand import DemandLowering
 from slicesim.schedule.engines import Engine, engine
 from slicesim.schedule.lower import LOWERING_KEYS, Lowering
+from slicesim.schedule.parallel import Parallel
 from slicesim.schedule.plan import Plan, Planner
 from slicesim.schedule.software import SoftwareCosts
 from slicesim.schedule.timeline import StepTimes, Timeline
@@ -13,6 +14,7 @@ __all__ = [
     "DemandLowering",
     "Engine",
     "Lowering",
+    "Parallel",
     "Plan",
     "Planner",
     "Shapes",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from slicesim.decide.demand import SliceSizes
 from slicesim.hardware import Hardware
 from slicesim.hardware.client import Work
+from slicesim.hardware.interconnect import InterconnectTier
 from slicesim.models import ModelGeometry
 from slicesim.schedule.heat import Heat
 from slicesim.schedule.products import ROUTED_ATTENTION, products
@@ -28,7 +29,8 @@ class OpTimes:
 
     stream_ps: on the DRAM pipe; first_ps: until the first tile is in SRAM (the last one where two do not fit);
     compute_ps: from then to the end if nothing has to be waited for; busy_ps: of that what the client computes;
-    eighths: work in eighths of an INT8 MAC; activations: DRAM rows opened.
+    eighths: work in eighths of an INT8 MAC; activations: DRAM rows opened; exchange_ps: of compute_ps what an exchange
+    between devices takes.
     """
 
     stream_ps: IntArray
@@ -37,6 +39,7 @@ class OpTimes:
     busy_ps: IntArray
     eighths: IntArray
     activations: IntArray
+    exchange_ps: IntArray
 
 
 @dataclass(frozen=True)
@@ -108,13 +111,28 @@ class Planner:
         # An overhead begins when stream and computation have ended, whichever is the later.
         overhead = npu.layer_overhead_ps * (kinds.role == ROUTED_ATTENTION)
         after_first = np.maximum(stream, first + compute) - first + overhead
-        return OpTimes(
+        times = OpTimes(
             stream_ps=stream,
             first_ps=first,
             compute_ps=np.where(overhead > 0, after_first, compute),
             busy_ps=compute + overhead,
             eighths=eighths,
             activations=self._rows(kinds.read_bytes) + self._rows(kinds.write_bytes),
+            exchange_ps=np.zeros_like(stream),
+        )
+        return times if self.hardware.interconnect is None else self._on_links(kinds, times, self.hardware.interconnect)
+
+    def _on_links(self, kinds: Any, times: OpTimes, links: InterconnectTier) -> OpTimes:
+        """Give exchanges their time; what another device does meanwhile takes 1 ps, the least that there is."""
+        exchange = np.where(kinds.exchanged_bytes > 0, _each(links.exchange_ps, kinds.link_bytes), 0)
+        away = (exchange > 0) | (kinds.beside > 0)
+        return replace(
+            times,
+            stream_ps=np.where(away, 1, times.stream_ps),
+            first_ps=np.where(away, 1, times.first_ps),
+            compute_ps=np.where(away, np.maximum(exchange - 1, 0), times.compute_ps),
+            busy_ps=np.where(away, 0, times.busy_ps),
+            exchange_ps=exchange,
         )
 
     def _compute_ps(

@@ -53,8 +53,9 @@ class Timeline:
 class StepTimes:
     """Where each step's time went, in ps (int64 [steps]).
 
-    npu + dram_stall + flash_stall = latency. npu: the array computes; dram_stall: it waits for the DRAM pipe or for
-    bytes on it; flash_stall: it waits for fills. *_busy: service that the step asked of a resource.
+    npu + dram_stall + flash_stall + exchange = latency. npu: the array computes; dram_stall: it waits for the DRAM pipe
+    or for bytes on it; flash_stall: it waits for fills; exchange: it waits for other devices. *_busy: service that the
+    step asked of a resource.
     """
 
     latency: IntArray
@@ -63,6 +64,7 @@ class StepTimes:
     flash_stall: IntArray
     flash_busy: IntArray
     dram_busy: IntArray
+    exchange: IntArray
 
     @classmethod
     def of(cls, plan: Plan, timeline: Timeline) -> StepTimes:
@@ -76,13 +78,19 @@ class StepTimes:
         alike = np.zeros(len(reads.pipe_ps), dtype=np.int64)
         (pipe, write), _ = sum_by_step(work.step_read(), work.read_kind, (reads.pipe_ps, reads.write_ps), alike)
         latency = timeline.step_end - timeline.step_start
+        exchange = np.zeros_like(latency)
+        if work.visits is not None:
+            (exchange,), _ = sum_by_step(
+                work.step_op(), work.op_kind, [ops.exchange_ps], np.zeros_like(ops.exchange_ps)
+            )
         return cls(
             latency=latency,
             npu=npu,
-            dram_stall=inside - npu,
+            dram_stall=inside - npu - exchange,
             flash_stall=latency - inside,
             flash_busy=pipe,
             dram_busy=stream + write,
+            exchange=exchange,
         )
 
 

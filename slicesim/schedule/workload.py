@@ -48,7 +48,8 @@ class OpKind(NamedTuple):
     alone, with both slices; weights: expert weights dequantised; tokens: tokens at once; role: which matrices
     (``products.py``); pairs: of a token and a cached one that it attends to; inserts, inserted_bytes: work of the
     inference engine (SoftwareCosts): batches of reads put into the cache, and their bytes; recorded_ps: computing time
-    that a demand trace recorded, instead of MACs.
+    that a demand trace recorded, instead of MACs. exchanged_bytes, link_bytes: of an exchange between devices, all
+    links together, and over the busiest one; beside: 1 where another device does it meanwhile (``parallel.py``).
     """
 
     read_bytes: int
@@ -64,6 +65,9 @@ class OpKind(NamedTuple):
     inserts: int = 0
     inserted_bytes: int = 0
     recorded_ps: int = 0
+    exchanged_bytes: int = 0
+    link_bytes: int = 0
+    beside: int = 0
 
 
 class OpKinds:
@@ -123,7 +127,8 @@ class Workload:
     of each kind of read [MoE layers, MSB and LSB, reads of a slice]; read_expert: id; read_priority: DEMAND, PREFETCH.
     A claim is an operation's wait for a read that was issued ahead of it: claim_op and the read's number counted over
     all workloads of the run (claim_read); ``first_read`` is the number of this workload's first read. moe_layers: model
-    layer of each MoE layer that is replayed.
+    layer of each MoE layer that is replayed. visits: int64 [steps, 2], devices that the tokens' experts are on, and
+    those of them away from the token's home, over all layers; none on one device.
     """
 
     kinds: KindTable
@@ -143,6 +148,7 @@ class Workload:
     read_priority: NDArray[np.int8]
     claim_op: SmallArray
     claim_read: IntArray
+    visits: IntArray | None = None
 
     @property
     def steps(self) -> int:

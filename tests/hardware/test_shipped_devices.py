@@ -7,7 +7,7 @@ import pytest
 import slicesim
 from slicesim.hardware import Hardware
 from slicesim.scenario import Scenario
-from tests.devices import CONFIGS, DEVICE_NAMES, ON_SHIPPED_TRACE
+from tests.devices import CONFIGS, DEVICE_NAMES, on_shipped_trace
 from tests.kit import ROOT
 from tests.scenario.test_schema import coefficients
 
@@ -44,7 +44,7 @@ def test_every_bound_is_allowed(config):
 @by_name
 def test_it_runs(config):
     """The prompt and a few tokens of the shipped trace, whatever the device's own."""
-    result = slicesim.simulate(config, **ON_SHIPPED_TRACE, set={"trace.max_tokens": 212})
+    result = slicesim.simulate(config, **on_shipped_trace(config), set={"trace.max_tokens": 212})
     assert result.decode["tokens"] == 20
     assert 0.5 < result.decode["tokens_per_s"] < 500
     assert result.prefill["ttft_ps"]["mean"] > 0

@@ -57,7 +57,8 @@ def test_counts_bytes_and_residency(seed, policy, overlap, experts, warmup):
         fetched = part["misses"]["msb"] * sizes[0] + part["misses"]["lsb"] * sizes[1]
         assert part["bytes"]["flash_read"] == fetched + part["bytes"]["topup"]
         assert part["energy_pj"]["total"] == pytest.approx(
-            sum(part["energy_pj"][tier] for tier in ("flash", "dram", "sram", "npu", "background")), rel=1e-12
+            sum(part["energy_pj"][tier] for tier in ("flash", "dram", "sram", "npu", "interconnect", "background")),
+            rel=1e-12,
         )
         assert part["energy_pj"]["total"] == pytest.approx(
             sum(part["energy_pj"][cause] for cause in ("expert", "non_expert", "background")), rel=1e-12

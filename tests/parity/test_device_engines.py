@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from slicesim.scenario import Scenario
 from slicesim.simulation import Simulation
-from tests.devices import CONFIGS, ON_SHIPPED_TRACE, cpu_client, from_memory, npu_by_macs, npu_by_shape, warming
+from tests.devices import CONFIGS, cpu_client, from_memory, npu_by_macs, npu_by_shape, on_shipped_trace, warming
 from tests.kit import EXPERT_BYTES, random_trace, simulation
 from tests.parity.test_engines import PREFETCHES, assert_equal
 
@@ -70,7 +70,7 @@ def test_shipped_devices(config):
     """The prompt and a few tokens of the shipped trace."""
     keys = {"trace.max_tokens": 205}
     both = (
-        Scenario.load(config, **ON_SHIPPED_TRACE, assignments={**keys, "schedule.engine": name})
+        Scenario.load(config, **on_shipped_trace(config), assignments={**keys, "schedule.engine": name})
         for name in ("fast", "reference")
     )
     assert_equal(*(Simulation.prepare(scenario) for scenario in both))

@@ -6,6 +6,7 @@ import pytest
 
 from slicesim.errors import UserError
 from slicesim.policies import build_policy, load_preset, presets
+from tests.devices import linked
 from tests.kit import random_trace, run, scenario
 
 
@@ -18,7 +19,8 @@ def test_every_preset_is_whole_and_runs(name):
     preset = load_preset(name)
     assert preset.description
     assert preset.source
-    result = run(random_trace(1, 16, prompt=4, logits=preset.routing.name != "stock"), policy=name)
+    several = {} if preset.placement.name == "none" else linked()
+    result = run(random_trace(1, 16, prompt=4, logits=preset.routing.name != "stock"), policy=name, **several)
     assert result.summary["policy"] == name
     assert result.decode["tokens"] == 12
 
