@@ -29,7 +29,8 @@ KNOW_THE_FUTURE = {
     "edgemoe": "precision static-widths",
     **dict.fromkeys(("adapmoe", "buddymoe", "hobbit", "pre-gated-moe"), "prefetch next-logits"),
 }
-ONLINE = sorted(set(presets()) - set(KNOW_THE_FUTURE))
+LINKED = {"expert-parallel", "speculative-moe"}  # need several devices, which decide does not know of
+ONLINE = sorted(set(presets()) - set(KNOW_THE_FUTURE) - LINKED)
 
 
 def step_through(simulated: Simulation) -> tuple[list, list]:
