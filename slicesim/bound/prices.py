@@ -9,6 +9,7 @@ POMACS 2(2), 2018.
 
 from __future__ import annotations
 
+import hashlib
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,10 @@ _SLOPE_FIRST, _SLOPE_LAST = 0.4, 0.03
 #: Prices are whole multiples of 2^-30 in the end, so that the bound is worked out without rounding.
 _UNIT = 1 << 30
 
+#: Bounds by digest, and how many of them are kept.
+_KNOWN: dict[bytes, int] = {}
+_MOST_KNOWN = 256
+
 
 class Reuses(NamedTuple):
     """Look-ups of slices that were looked up before, in any order.
@@ -43,11 +48,27 @@ class Reuses(NamedTuple):
 
 
 def least_read_bytes(reuses: Reuses, capacity_bytes: int) -> int:
-    """Return bytes that must be read again at least, whatever a cache of this capacity keeps."""
+    """Return bytes that must be read again at least, whatever a cache of this capacity keeps.
+
+    Policies that are compared often make the same look-ups: what was worked out is remembered.
+    """
     if not len(reuses.begin):
         return 0
-    prices = _good_prices(reuses, capacity_bytes)
-    return max(0, _value(reuses, capacity_bytes, prices))
+    key = _digest(reuses, capacity_bytes)
+    if key not in _KNOWN:
+        if len(_KNOWN) == _MOST_KNOWN:
+            _KNOWN.clear()
+        prices = _good_prices(reuses, capacity_bytes)
+        _KNOWN[key] = max(0, _value(reuses, capacity_bytes, prices))
+    return _KNOWN[key]
+
+
+def _digest(reuses: Reuses, capacity_bytes: int) -> bytes:
+    """Return what stands for look-ups and capacity."""
+    digest = hashlib.blake2b(f"{capacity_bytes} {reuses.batches} {len(reuses.begin)}".encode(), digest_size=16)
+    for column in (reuses.begin, reuses.end, reuses.kind, reuses.size_bytes):
+        digest.update(np.ascontiguousarray(column).data)
+    return digest.digest()
 
 
 def _good_prices(reuses: Reuses, capacity_bytes: int) -> FloatArray:
