@@ -119,7 +119,7 @@ def _labels(axis: Axes, rows: Sequence[Row]) -> None:
     order = np.argsort(place[:, 0], kind="stable")
     breaks = np.flatnonzero(np.diff(place[order, 0]) > _COLUMN) + 1
     for column in np.split(order, breaks):
-        right = place[column, 0].max() < frame.x0 + 0.65 * frame.width
+        right = place[column, 0].max() < frame.x0 + 0.8 * frame.width
         across = place[column, 0].max() + _GAP if right else place[column, 0].min() - _GAP
         column = column[np.argsort(place[column, 1], kind="stable")]
         heights = spread(place[column, 1], _LINE, frame.y0, frame.y1)
