@@ -190,6 +190,18 @@ def other_model_warning(trace: Trace, model: ModelGeometry) -> tuple[str, ...]:
     return (f"{trace.name} was recorded on {trace.header.model}, the model is {model.name}",)
 
 
+def idle_prefetch_warning(policy: Policy, sizes: SliceSizes) -> tuple[str, ...]:
+    """Say when a prefetch budget is too small for a single slice."""
+    least = int(min(size[size > 0].min() for size in (sizes.msb_bytes, sizes.lsb_bytes) if (size > 0).any()))
+    budget = policy.prefetch.budget_bytes
+    if not policy.prefetch.layers_ahead or budget >= least:
+        return ()
+    return (
+        f"prefetch {policy.prefetch.name}: a budget of {budget / 1e6:g} MB per batch holds no slice "
+        f"({least / 1e6:.1f} MB): nothing is read ahead; raise policy.prefetch.budget_mb",
+    )
+
+
 def all_resident_warning(policy: Policy) -> tuple[str, ...]:
     """Say when the cache is not the one that the scenario gives."""
     if not policy.eviction.keeps_all:

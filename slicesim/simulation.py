@@ -22,6 +22,7 @@ from slicesim.checks import (
     check_scores,
     check_trace_fits,
     cliff_warning,
+    idle_prefetch_warning,
     other_model_warning,
     slice_sizes,
 )
@@ -231,6 +232,7 @@ class Simulation(Replay):
             *other_model_warning(trace, model),
             *cliff_warning(simulation.request()),
             *all_resident_warning(policy),
+            *idle_prefetch_warning(policy, sizes),
         )
         return replace(simulation, warnings=warnings)
 

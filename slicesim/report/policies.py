@@ -167,8 +167,8 @@ _INTRODUCTION = """# Policies
 
 *Written by `slicesim policies --page docs/policies.md` from the presets and the strategies' docstrings.*
 
-A policy is seven small strategies, named in YAML: `policy: {preset: dbsc, eviction: {name: arc}}` takes a preset and
-puts another eviction strategy in its place. `slicesim policies` lists the presets, `slicesim policies NAME` shows one
+A policy is a handful of small strategies, named in YAML: `policy: {preset: dbsc, eviction: {name: arc}}` takes a preset
+and puts another eviction strategy in its place. `slicesim policies` lists the presets, `slicesim policies NAME` shows one
 in full, `slicesim compare CONFIG --policies all` runs all that a trace allows.
 
 *Asks for*: **logits** - the scores of all experts, not of the top-k alone; **the future** - it knows the whole trace,

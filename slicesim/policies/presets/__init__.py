@@ -1,1 +1,1 @@
-"""Policies as YAML: one file names the seven strategies of one policy."""
+"""Policies as YAML: one file names the strategies of one policy."""
