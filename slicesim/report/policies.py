@@ -167,9 +167,9 @@ _INTRODUCTION = """# Policies
 
 *Written by `slicesim policies --page docs/policies.md` from the presets and the strategies' docstrings.*
 
-A policy is a handful of small strategies, named in YAML: `policy: {preset: dbsc, eviction: {name: arc}}` takes a preset
-and puts another eviction strategy in its place. `slicesim policies` lists the presets, `slicesim policies NAME` shows one
-in full, `slicesim compare CONFIG --policies all` runs all that a trace allows.
+A policy is a handful of small strategies, named in YAML: `policy: {preset: dbsc, eviction: {name: arc}}` takes a
+preset and puts another eviction strategy in its place. `slicesim policies` lists the presets, `slicesim policies
+NAME` shows one in full, `slicesim compare CONFIG --policies all` runs all that a trace allows.
 
 *Asks for*: **logits** - the scores of all experts, not of the top-k alone; **the future** - it knows the whole trace,
 so it is a bound or a stand-in and no policy for a device; **overlap prefetch** - it reads ahead.
