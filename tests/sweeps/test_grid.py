@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from slicesim.errors import UserError
-from slicesim.sweeps.grid import read_sweep
+from slicesim.sweeps.file import read_sweep
 from tests.sweeps.conftest import SWEEP
 
 
