@@ -17,7 +17,7 @@ _UNITS = {
 #: What a summary holds only where there was a prompt, or a miss-rate target.
 _SOMETIMES = (
     *(f"prefill.ttft_ps.{part}" for part in ("mean", "p50", "p95", "p99")),
-    *(f"decode.constraint.{part}" for part in ("target", "rate", "strength_mean", "strength_last")),
+    *(f"decode.constraint.{part}" for part in ("target", "active_tokens", "rate", "strength_mean", "strength_last")),
 )
 
 

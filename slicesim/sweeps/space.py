@@ -87,12 +87,12 @@ def _range_or_list(value: Any) -> Any:
 
 
 def _form(value: Any) -> str:
-    return "choices" if isinstance(value, list) else "range"
+    return "a list" if isinstance(value, list) else "a range"  # a space: no key of the file
 
 
 #: A range, or a list of values, as a search's keys have them.
 Varied = Annotated[
-    Annotated[Range, Tag("range")] | Annotated[list[Any], Tag("choices")],
+    Annotated[Range, Tag("a range")] | Annotated[list[Any], Tag("a list")],
     Discriminator(_form),
     BeforeValidator(_range_or_list),
 ]
