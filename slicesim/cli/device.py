@@ -158,28 +158,36 @@ def mrc(
 
 @app.command()
 def sweep(
-    config: Annotated[Path, typer.Argument(metavar="SWEEP", help="Sweep file (YAML): a scenario and a grid.", **FILE)],
+    config: Annotated[
+        Path, typer.Argument(metavar="SWEEP", help="Sweep file (YAML): a scenario, and a grid or a search.", **FILE)
+    ],
     jobs: Annotated[int, typer.Option(min=1, help="Processes at once.")] = 1,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLACE", help="Instead of --jobs: tcp://HOST:PORT of a dask scheduler, or local:N processes."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Result folder [default: results/NAME of the sweep].", readable=False)
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Run a grid of scenarios into one table; a second call runs only what is missing."""
+    """Run many scenarios, a grid or a search, into one table; a second call runs only what is missing."""
     from slicesim.report.sweep import sweep_json, sweep_table, sweep_warnings
     from slicesim.sweeps import prepare_sweep
 
     prepared = prepare_sweep(config, out)
-    with progress_bar("sweeping", len(prepared.tasks)) as progress:
-        outcome = prepared.run(jobs, progress)
+    with progress_bar("sweeping", prepared.size) as progress:
+        outcome = prepared.run(jobs, progress, cluster)
     heed_interrupt()
     warn(sweep_warnings(outcome))
     if json:
         print_json(sweep_json(outcome))
         return
     print_table(sweep_table(outcome))
-    typer.echo(f"{len(prepared.tasks)} points: {outcome.found} found finished, {outcome.ran} run")
-    typer.echo(f"written: {outcome.folder}/ (sweep.parquet, points/)")
+    typer.echo(f"{len(outcome.frame)} points: {outcome.found} found finished, {outcome.ran} run")
+    typer.echo(f"written: {outcome.folder}/ ({', '.join(outcome.files)})")
 
 
 @app.command()
