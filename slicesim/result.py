@@ -34,7 +34,7 @@ class Window:
         if self.tokens_left <= 0 or (has_prompt and not is_decode):
             return
         steps = min(plan.workload.steps, self.tokens_left)
-        self.parts.append((demand, plan, timeline, steps))
+        self.parts.append(Part(demand, plan, timeline, steps))
         self.tokens_left -= steps if is_decode else 0
 
 
@@ -80,7 +80,7 @@ class Result:
         return part
 
     def events(self) -> pd.DataFrame:
-        """Events of the window: columns track, name, start_ps, duration_ps, step."""
+        """Bars of the window: track, name, start_ps, duration_ps, step, phase, and what more is known of each."""
         return events(self.window.parts)
 
     def to_json(self) -> str:

@@ -235,14 +235,14 @@ def validate(
     ] = None,
 ) -> None:
     """Regenerate the page of errors: measured and simulated figures, row by row."""
-    from slicesim.report.devices import SHIPPED
+    from slicesim.shipped import HWCONFIGS, shipped
     from slicesim.validation.page import all_tables, render, summary
 
     if data is not None and not data.is_dir():
         raise UserError(f"{data}: no such folder; leave --data out to keep the last figures of rows that need it")
     if out.is_dir():
         raise UserError(f"{out}: is a folder; give the name of a file with --out")
-    tables = all_tables(devices or SHIPPED, data)
+    tables = all_tables(devices or shipped() / HWCONFIGS, data)
     page = render(tables, out.read_text(encoding="utf-8") if out.is_file() else "")
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(page, encoding="utf-8")
@@ -266,6 +266,18 @@ def devices(
         print_json(found)
     else:
         print_table(devices_table(found))
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder to put them in.", readable=False)] = Path("."),
+) -> None:
+    """Copy the shipped device files and traces here, to run and to change."""
+    from slicesim.shipped import HWCONFIGS, copy_shipped
+
+    for place in copy_shipped(folder):
+        typer.echo(f"written: {place}/")
+    typer.echo(f"now try: slicesim run {folder / HWCONFIGS / 'mobile.yaml'}")
 
 
 @app.command()
