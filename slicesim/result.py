@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from slicesim.decide import DecodeDemand, Demand
+from slicesim.decide.residency import Residency
 from slicesim.policies import Constraint
 from slicesim.report.folder import SUMMARY, write_folder
 from slicesim.report.summary import constraint_report, optimum_report, summarise
@@ -43,16 +44,23 @@ class Result:
     """One run.
 
     summary: the figures, plain data; rows: one row per decode token and one per prompt; window: events for the
-    timeline.
+    timeline; residency: snapshots of the cache, where any were taken.
     """
 
     summary: dict[str, Any]
     rows: Rows
     window: Window
+    residency: Residency | None = None
 
     @classmethod
     def collect(
-        cls, head: dict[str, Any], constraint: Constraint, rows: Rows, window: Window, bound_bytes: int | None = None
+        cls,
+        head: dict[str, Any],
+        constraint: Constraint,
+        rows: Rows,
+        window: Window,
+        bound_bytes: int | None = None,
+        residency: Residency | None = None,
     ) -> Result:
         """Sum up the rows of all demand tables. bound_bytes: least flash bytes of decode, where they are known."""
         summary = {**head, **summarise(rows.phases)}
@@ -60,7 +68,7 @@ class Result:
             summary["decode"]["optimum"] = optimum_report(summary["decode"], bound_bytes)
         summary["decode"]["constraint"] = constraint_report(rows.active, constraint)
         summary["warnings"] = [*head["warnings"], *_hindsight(summary["decode"])]
-        return cls(summary, rows, window)
+        return cls(summary, rows, window, residency)
 
     @cached_property
     def tokens(self) -> pd.DataFrame:
@@ -88,15 +96,21 @@ class Result:
         return json.dumps(self.summary, indent=2, allow_nan=False) + "\n"
 
     def save(self, folder: str | Path) -> Path:
-        """Write summary.json, tokens.parquet, timeline.json and overview.png; the folder appears only when whole."""
+        """Write summary.json, tokens.parquet, timeline.json, overview.png and .svg, and residency.parquet.
+
+        The folder appears only when whole.
+        """
         from slicesim.report.plots import BINS, DRAWN, overview
 
-        files = {
+        files: dict[str, Callable[[Path], object]] = {
             SUMMARY: lambda path: path.write_text(self.to_json(), encoding="utf-8"),
             "tokens.parquet": self.rows.save,
             "timeline.json": lambda path: write_timeline(self.window.parts, self.summary["trace"], path),
             "overview.png": lambda path: overview(self.summary, *self.rows.binned(DRAWN, BINS), path),
         }
+        residency = self.residency
+        if residency is not None and residency.snapshots:
+            files["residency.parquet"] = lambda path: residency.save(path, self.summary["trace"]["layers"])
         return write_folder(Path(folder), files)
 
 
