@@ -15,6 +15,7 @@ from slicesim.decide import DecodeDemand, Demand
 from slicesim.decide.residency import Residency
 from slicesim.policies import Constraint
 from slicesim.report.folder import SUMMARY, write_folder
+from slicesim.report.intervals import COLUMNS, Intervals, intervals, sum_by_request
 from slicesim.report.summary import constraint_report, optimum_report, summarise
 from slicesim.report.timeline import Part, events, write_timeline
 from slicesim.rows import Rows
@@ -74,6 +75,11 @@ class Result:
     def tokens(self) -> pd.DataFrame:
         """All rows: ``phase`` is ``prefill`` or ``decode``, counts, bytes, ps and pJ as the column names say."""
         return self.rows.frame()
+
+    @cached_property
+    def intervals(self) -> Intervals:
+        """95 % bootstrap intervals of the means, over requests."""
+        return intervals(sum_by_request(self.rows.frames(["phase", "request", *COLUMNS])))
 
     @property
     def decode(self) -> dict[str, Any]:

@@ -105,6 +105,10 @@ class Rows:
         last = _table(self._parts)
         yield last if columns is None else last.select(columns)
 
+    def frames(self, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+        """Yield some columns of all rows, part by part."""
+        return (table.to_pandas() for table in self._tables(columns))
+
     def binned(self, columns: Sequence[str], most: int) -> tuple[pd.DataFrame, int]:
         """Return sums of columns over equally many decode steps in a row, at most ``most`` such bins; and how many."""
         steps = self.phases[DECODE].steps

@@ -49,7 +49,7 @@ def run(
     if json:
         sys.stdout.write(result.to_json())
         return
-    print_table(run_table(result.summary))
+    print_table(run_table(result.summary, result.intervals))
     typer.echo(f"written: {folder}/ (summary.json, tokens.parquet, timeline.json for ui.perfetto.dev, overview.png)")
 
 

@@ -25,7 +25,9 @@ def test_the_map_holds_the_bytes_of_its_row(policy, keys, tmp_path):
     result.save(tmp_path / "r")
     table = pq.read_table(tmp_path / "r" / "residency.parquet")
     layers = result.summary["trace"]["layers"]
-    cells = np.array(table["slices"].to_pylist(), dtype=np.uint8).reshape(-1, len(layers), result.summary["trace"]["experts"])
+    cells = np.array(table["slices"].to_pylist(), dtype=np.uint8).reshape(
+        -1, len(layers), result.summary["trace"]["experts"]
+    )
     assert table["layer"].to_pylist() == layers * len(cells)
     model = result.summary["model"]
     seen = table.to_pandas().drop_duplicates("row")
