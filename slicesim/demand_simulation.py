@@ -86,7 +86,7 @@ class DemandSimulation(Replay):
         return Clock(self.scenario, self.hardware, _WHOLE, self.model)
 
     def decided(self, residency: Residency | None = None) -> Iterator[tuple[DecodeDemand, Workload, Decided]]:
-        """Yield the tokens of each table, what they ask of a device, and what was recorded of them; no cache is seen."""
+        """Yield the tokens of each table, what they ask of a device, and what was recorded of them; it has no cache."""
         for places, work in DemandLowering(self.trace, self.model).workloads():
             demand = self._identity(places)
             nothing = GateMass(*(np.zeros(len(places)) for _ in range(6)))

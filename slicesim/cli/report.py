@@ -32,10 +32,11 @@ def report(
 def diff(
     first: Annotated[Path, typer.Argument(help="Result folder of a run, or a summary.json.", **FILE)],
     second: Annotated[Path, typer.Argument(help="The other one.", **FILE)],
+    all_: Annotated[bool, typer.Option("--all", help="Show every figure that differs.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Explain two results: which keys of the scenario differ, and which figures."""
-    from slicesim.report.diff import Diff, diff_table
+    from slicesim.report.diff import Diff, diff_table, shown_differences
     from slicesim.report.saved import read_summary
 
     found = Diff.of(read_summary(first), read_summary(second))
@@ -43,6 +44,9 @@ def diff(
         print_json(found.describe())
         return
     if found.differences:
-        print_table(diff_table(found, (str(first), str(second))))
+        print_table(diff_table(found, (str(first), str(second)), all_))
+        left = len(found.differences) - len(shown_differences(found, all_))
+        if left:
+            typer.echo(f"{left} more figures differ: --all shows them")
     for note in found.notes:
         typer.echo(note)

@@ -133,11 +133,13 @@ def _figure(key: str, first: float | None, second: float | None) -> Difference:
 
 
 def _rank(difference: Difference) -> tuple[int, float, str]:
-    """Leading figures by their order; then those that came or went, then by ratio."""
-    if difference.key in LEADING:
-        return LEADING.index(difference.key), 0.0, ""
-    ratio = difference.ratio
-    return len(LEADING), -abs(math.log(abs(ratio))) if ratio else -math.inf, difference.key
+    """Leading figures by their order; then from or to nothing, then by ratio; last what one of them does not have."""
+    ratio, key = difference.ratio, difference.key
+    if key in LEADING:
+        return LEADING.index(key), 0.0, ""
+    if difference.absolute is None:
+        return len(LEADING) + 1, 0.0, key
+    return len(LEADING), -abs(math.log(abs(ratio))) if ratio else -math.inf, key
 
 
 def _notes(differences: tuple[Difference, ...]) -> Iterator[str]:
@@ -156,9 +158,24 @@ def _notes(differences: tuple[Difference, ...]) -> Iterator[str]:
         yield "nothing was set differently, but the figures differ: another code of a policy, or a changed file"
 
 
-def diff_table(diff: Diff, names: tuple[str, str]) -> Table:
-    """Lay the differences out for the terminal."""
-    table = Table(title=Text(f"{names[0]} and {names[1]}"), caption="; ".join(diff.notes) or None)
+class Unit(NamedTuple):
+    """How people read a figure whose key holds ``mark``."""
+
+    mark: str
+    factor: float
+    name: str
+
+
+_UNITS = (Unit("_ps", 1e-9, "ms"), Unit("energy_pj", 1e-9, "mJ"), Unit(".bytes.", 1e-6, "MB"))
+_PLAIN = Unit("", 1.0, "")
+
+#: Figures that the table shows unless all are asked for.
+MOST_FIGURES = 24
+
+
+def diff_table(diff: Diff, names: tuple[str, str], everything: bool = False) -> Table:
+    """Lay the differences out for the terminal; everything: all figures, not the most important ones alone."""
+    table = Table(title=Text(f"{names[0]} and {names[1]}"))
     table.add_column("", style="dim")
     table.add_column("what differs", overflow="fold")
     for name in names:
@@ -166,19 +183,29 @@ def diff_table(diff: Diff, names: tuple[str, str]) -> Table:
     table.add_column("difference", justify="right")
     table.add_column("ratio", justify="right")
     before = ""
-    for one in diff.differences:
+    for one in shown_differences(diff, everything):
         if before and one.what != before:
             table.add_section()
         kind, before = one.what if one.what != before else "", one.what
-        cells = (_cell(one.first, one.first_source), _cell(one.second, one.second_source))
-        absolute = "" if one.absolute is None else f"{one.absolute:+.4g}"
-        table.add_row(
-            kind, Text(one.key), *map(Text, cells), absolute, "" if one.ratio is None else f"{one.ratio:.3g}x"
-        )
+        unit = next((unit for unit in _UNITS if unit.mark in one.key), _PLAIN) if one.what == "figure" else _PLAIN
+        cells = (_cell(one.first, one.first_source, unit), _cell(one.second, one.second_source, unit))
+        absolute = "" if one.absolute is None else f"{one.absolute * unit.factor:+.4g}"
+        label = one.key + f" ({unit.name})" * bool(unit.name)
+        ratio = "" if one.ratio is None else f"{one.ratio:.3g}x"
+        table.add_row(kind, Text(label), *map(Text, cells), absolute, ratio)
     return table
 
 
-def _cell(value: Any, source: str | None) -> str:
+def shown_differences(diff: Diff, everything: bool) -> list[Difference]:
+    """Return what the table shows."""
+    figures = [one for one in diff.differences if one.what == "figure"]
+    others = [one for one in diff.differences if one.what != "figure"]
+    return [*others, *(figures if everything else figures[:MOST_FIGURES])]
+
+
+def _cell(value: Any, source: str | None, unit: Unit) -> str:
+    if unit.name and isinstance(value, (int, float)):
+        value = float(value) * unit.factor
     return shown(value) + (f"\n({source})" if source else "")
 
 

@@ -152,6 +152,7 @@ def _bca(own: float, drawn: NDArray[np.float64], without: NDArray[np.float64], l
         acceleration = (far**3).sum() / (6 * spread) if spread > 0 else 0.0
         scores = [shift + normal.inv_cdf(tail) for tail in tails]
         if all(acceleration * score < 1 for score in scores):
-            tails = tuple(normal.cdf(shift + score / (1 - acceleration * score)) for score in scores)
+            low_tail, high_tail = (normal.cdf(shift + score / (1 - acceleration * score)) for score in scores)
+            tails = (low_tail, high_tail)
     low, high = np.quantile(drawn, tails)
     return float(low), float(high)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from slicesim.errors import UserError
 from slicesim.report.folder import SUMMARY
-from slicesim.report.intervals import COLUMNS, Intervals, intervals, sum_by_request
+from slicesim.report.intervals import COLUMNS, STEPS, Intervals, intervals, sum_by_request
 from slicesim.report.tables import Summary
 from slicesim.rows import bin_decode
 
@@ -79,7 +79,8 @@ class SavedRun:
     @property
     def steps_by_request(self) -> list[int]:
         """Decode tokens of each request, in the order of the run."""
-        return [int(count) for (phase, _), count in self.sums["steps"].items() if phase == "decode"]
+        decoded = self.sums[self.sums.index.get_level_values("phase") == "decode"]
+        return [int(count) for count in decoded[STEPS]]
 
     def binned(self, columns: Sequence[str], most: int) -> tuple[pd.DataFrame, int]:
         """Return sums over bins of decode tokens, as ``Rows.binned``."""
@@ -92,12 +93,15 @@ class SavedRun:
         if not path.exists():
             return None
         layers = len(self.summary["trace"]["layers"])
-        table = pa.concat_tables(_tables(path, ["row", "request", "token", "slices"]))
-        first = table.slice(0, len(table)).to_pandas().iloc[::layers]
+        keys = ["row", "request", "token"]
+        table = pa.concat_tables(_tables(path, [*keys, "slices"]))
+        first = table.select(keys).to_pandas().iloc[::layers]
         cells = np.stack(table["slices"].to_pandas().to_numpy()).astype(np.uint8)
         return ResidencyMap(
-            *(first[name].to_numpy() for name in ("row", "request", "token")),
-            slices=cells.reshape(len(first), layers, -1),
+            first["row"].to_numpy(),
+            first["request"].to_numpy(),
+            first["token"].to_numpy(),
+            cells.reshape(len(first), layers, -1),
         )
 
     def events(self) -> pd.DataFrame:

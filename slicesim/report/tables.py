@@ -92,6 +92,7 @@ def sureness(intervals: Intervals) -> str:
 
 
 def headline(summary: Summary) -> list[Line]:
+    """Return the headline figures of a run, in the order in which they are read."""
     parts = (summary["prefill"], summary["decode"])
 
     def row(label: str, path: tuple[str, ...], factor: float, form: str) -> Line:

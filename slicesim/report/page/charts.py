@@ -54,8 +54,9 @@ def charts(runs: Sequence[Run]) -> Iterator[Figure]:
     if len(runs) == 1:
         yield _latency(drawn[0])
         yield from map(_lookups, looked_up)
-        yield _energy(drawn)
         yield from map(_quality, weighed)
+        yield _energy(drawn)
+        yield _energy_over_time(drawn[0])
         return
     yield _line_latency(drawn)
     yield _time_parts(drawn)
@@ -181,6 +182,14 @@ def _energy(runs: Sequence[Run]) -> Figure:
     return Figure(
         "energy", "Energy by tier", reading, data,
         layout(_traces(runs), "", "energy per token (mJ)", barmode="group", bargap=0.3, showlegend=not alone),
+    )  # fmt: skip
+
+
+def _energy_over_time(run: Run) -> Figure:
+    parts = [Part((f"{tier}_energy_pj",), tier, COLOURS[tier], 1e-9) for tier in _tiers([run])]
+    return Figure(
+        "energy-time", "Energy over time", "The same, token by token: what flash reads cost after a cold start shows.",
+        _stack(run, run.mean, parts, ".4g"), _over_time(run, "energy per token (mJ)"),
     )  # fmt: skip
 
 

@@ -18,11 +18,12 @@
       margin: { l: small ? 44 : 58, r: 10, t: 34, b: 46 },
       legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, traceorder: "normal" },
       hoverlabel: { namelength: -1, bgcolor: colour("--band"), font: { color: colour("--ink") } },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--soft"), activecolor: colour("--accent") },
       dragmode: small ? false : "zoom",
     };
   };
   const ways = {
-    responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+    responsive: true, displaylogo: false, modeBarButtons: [["resetScale2d", "toImage"]],
     toImageButtonOptions: { format: "svg" },
   };
   const draw = () => Promise.all(figures.map(
@@ -48,7 +49,7 @@
   };
   const follow = (map) => {
     const chart = document.getElementById(map.id);
-    const [button, slider, output] = chart.parentElement.querySelectorAll("button, input, output");
+    const [button, slider, output] = chart.parentElement.querySelector(".slider").children;
     const show = () => {
       const place = Number(slider.value), rows = decoded(map, place);
       figures.find((figure) => figure.id === map.id).data[0].z = rows;

@@ -12,7 +12,7 @@ import pandas as pd
 
 from slicesim.report.curves import COLOURS
 from slicesim.report.intervals import Intervals
-from slicesim.report.plots import DRAWN
+from slicesim.report.plots import DRAWN, TIERS
 from slicesim.report.saved import SavedRun
 from slicesim.report.tables import Summary
 
@@ -20,7 +20,7 @@ from slicesim.report.tables import Summary
 RUN_COLOURS = tuple(colour for colour in COLOURS if colour != "#000000")
 #: Bins of tokens in a chart over time.
 BINS = 240
-_COLUMNS = (*DRAWN, "latency_ps", "error_mass")
+_COLUMNS = (*DRAWN, "latency_ps", "error_mass", *(f"{tier}_energy_pj" for tier in (*TIERS, "interconnect")))
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,30 @@ def _of_one(run: Run) -> str:
     for line in headline(run.summary):
         prefill, decode = line.prefill + _between(run, "prefill", line), line.decode + _between(run, "decode", line)
         rows.append((_label(line), prefill, decode))
-    return table(("", "prefill", "decode"), rows, "figures")
+    half = next(place for place, (label, *_) in enumerate(rows) if label.startswith("miss rate"))
+    sides = (table(("", "prefill", "decode"), part, "figures") for part in (rows[:half], rows[half:]))
+    return f'{cards(run)}<div class="sides">{"".join(sides)}</div>'
+
+
+#: Figures that a glance is for: label of the headline table, name on the card, unit.
+_CARDS = (
+    ("tokens/s", "decode speed", "tokens/s"), ("latency per token (ms): mean", "latency per token", "ms"),
+    ("energy per token (mJ)", "energy per token", "mJ"), ("time to first token (ms, mean)", "time to first token", "ms"),
+    ("miss rate of slice requests (%)", "miss rate", "%"), ("flash read per token (MB)", "flash per token", "MB"),
+)  # fmt: skip
+
+
+def cards(run: Run) -> str:
+    """Lay out the few figures of one run that a glance is for."""
+    lines = {line.label: line for line in headline(run.summary)}
+    parts = []
+    for label, name, unit in _CARDS:
+        line = lines[label]
+        phase = "decode" if line.decode else "prefill"
+        value = getattr(line, phase)
+        between = _between(run, phase, line)
+        parts.append(f"<div><dt>{name}</dt><dd>{value} <small>{unit}</small>{between}</dd></div>")
+    return f'<dl class="cards">{"".join(parts)}</dl>'
 
 
 def _label(line: Line) -> Cell:
@@ -49,6 +72,8 @@ def _between(run: Run, phase: str, line: Line) -> Cell:
     if ends is None:
         return ""
     low, high = (cell(end, line.factor, line.form) for end in ends)
+    if low == high:
+        return ""
     return f'<small class="between">{low} to {high}</small>'
 
 
@@ -72,7 +97,10 @@ def _of_several(runs: Sequence[Run]) -> str:
 def _ratio(first: Run, run: Run, line: Line, phase: str) -> Cell:
     """How a figure stands to that of the first run."""
     one, other = (_figure(of.summary[phase], line.path) for of in (first, run))
-    return f' <small class="ratio">{other / one:.3g}x</small>' if one and other is not None else ""
+    if not one or other is None:
+        return ""
+    ratio = other / one
+    return f' <small class="ratio">{f"{ratio:.2f}x" if ratio >= 0.005 or not ratio else "&lt;0.01x"}</small>'
 
 
 def _figure(part: Mapping[str, Any], path: Sequence[str]) -> float | None:
