@@ -23,6 +23,8 @@ from slicesim.rows import bin_decode
 #: What the summary of a run holds, and no other one.
 _PARTS = ("scenario", "policy", "model", "trace", "warnings", "prefill", "decode")
 
+_EVENT = ["track", "order", "name", "start_us", "duration_us"]
+
 
 def read_summary(place: Path) -> Summary:
     """Return a run's figures. place: a result folder, or a summary itself, such as a sweep's ``points/DIGEST.json``.
@@ -107,6 +109,8 @@ class SavedRun:
     def events(self) -> pd.DataFrame:
         """Return the timeline's bars: track, order (of the track), name, start_us, duration_us."""
         path = self.folder / "timeline.json"
+        if not path.exists():
+            return pd.DataFrame(columns=_EVENT)
         try:
             entries: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
         except (ValueError, KeyError, TypeError) as error:
@@ -118,14 +122,16 @@ class SavedRun:
             for entry in entries
             if entry["ph"] == "X"
         ]
-        return pd.DataFrame(rows, columns=["track", "order", "name", "start_us", "duration_us"])
+        return pd.DataFrame(rows, columns=_EVENT)
 
 
 def _tables(path: Path, columns: list[str]) -> Iterator[pa.Table]:
     """Yield some columns, one row group after another."""
+    if not path.is_file():
+        raise UserError(f"{path}: is missing; the result is not whole")
     try:
         with pq.ParquetFile(path) as file:
             for number in range(file.num_row_groups):
                 yield file.read_row_group(number, columns=columns).select(columns)
-    except (pa.ArrowException, KeyError) as error:
+    except (pa.ArrowException, KeyError, OSError) as error:
         raise UserError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None

@@ -103,7 +103,13 @@ def headline(summary: Summary) -> list[Line]:
     milliseconds = (1e-9, "{:,.1f}")
     rows = [
         row("tokens", ("tokens",), 1, "{:,.0f}"),
-        Line("time to first token (ms, mean)", cell(ttft["mean"] if ttft else None, *milliseconds), ""),
+        Line(
+            "time to first token (ms, mean)",
+            cell(ttft["mean"] if ttft else None, *milliseconds),
+            "",
+            ("ttft_ps", "mean"),
+            *milliseconds,
+        ),
     ]
     for name in ("mean", "p50", "p95", "p99"):
         label = "latency per token (ms): mean" if name == "mean" else f"   {name}"

@@ -167,15 +167,15 @@ def _per_token(run: Run, tier: str) -> float:
 
 def _energy(runs: Sequence[Run]) -> Figure:
     tiers = _tiers(runs)
-    labels = {"texttemplate": "%{y:.3g}", "textposition": "outside", "cliponaxis": False}
     alone = len(runs) == 1
+    labels = {"texttemplate": "%{y:.3g}", "textposition": "outside", "cliponaxis": False} if alone else {}
     data = []
     for run in runs:
         colour: Any = [COLOURS[tier] for tier in tiers] if alone else run.colour
         hover = f"{text(run.label)}: %{{y:.4g}} mJ<extra></extra>"
         heights = [_per_token(run, tier) for tier in tiers]
         data.append(bars(run.label, tiers, heights, colour, hovertemplate=hover, **labels))
-    reading = "Energy of a decode token by where it is spent; numbers are mJ."
+    reading = "Energy of a decode token by where it is spent."
     if alone:
         total, other = _per_token(runs[0], "total"), _per_token(runs[0], "non_expert")
         reading += f" {total:.4g} mJ in all, {total - other:.4g} without the traffic of attention and shared weights."

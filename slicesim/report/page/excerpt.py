@@ -14,6 +14,9 @@ from slicesim.report.plots import COLOURS
 MOST_BARS = 2500
 MOST_TOKENS = 3
 
+#: Times are written in microseconds, so that one token may seem to begin before the other has ended.
+_ROUNDING_US = 1e-3
+
 _TOKEN_TRACK = "token"
 #: Colour by the word that a track's name holds; the first that fits.
 _TRACK_COLOURS = (
@@ -41,7 +44,7 @@ def _first_tokens(events: pd.DataFrame) -> pd.DataFrame:
     start = shown["start_us"].iloc[0]
     chosen = events[:0]
     for end in (shown["start_us"] + shown["duration_us"])[:MOST_TOKENS]:
-        more = events[(events["start_us"] >= start) & (events["start_us"] < end)]
+        more = events[(events["start_us"] >= start) & (events["start_us"] < end - _ROUNDING_US)]
         if len(chosen) and len(more) > MOST_BARS:
             break
         chosen = more

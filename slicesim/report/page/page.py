@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+from slicesim.errors import UserError
 from slicesim.report.label import LABELS, label_of
 from slicesim.report.page.charts import charts
 from slicesim.report.page.excerpt import excerpts
@@ -23,7 +24,6 @@ from slicesim.report.page.tables import (
     escape,
     headline_table,
     scenario_table,
-    table,
     trace_table,
 )
 from slicesim.report.saved import SavedRun
@@ -38,6 +38,9 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
 
     Raises UserError where a folder holds no run, or the page cannot be written.
     """
+    twice = next((folder for number, folder in enumerate(folders) if folder in folders[:number]), None)
+    if twice is not None:
+        raise UserError(f"{twice}: is given twice")
     runs = named([SavedRun.read(folder) for folder in folders])
     page = render(runs)
     with whole_file(out) as partial:
@@ -108,9 +111,13 @@ def _badges(runs: Sequence[Run]) -> Iterator[str]:
 
 
 def _sureness(runs: Sequence[Run]) -> str:
-    said = [f"{run.label}: {sureness(run.intervals)}" if len(runs) > 1 else sureness(run.intervals) for run in runs]
-    note = " Small figures with an x are times the first run's." if len(runs) > 1 else ""
-    return escape("; ".join(said)) + "." + note
+    alike: dict[str, list[str]] = {}
+    for run in runs:
+        alike.setdefault(sureness(run.intervals), []).append(run.label)
+    if len(runs) == 1:
+        return escape(next(iter(alike))) + "."
+    said = "; ".join(f"{', '.join(labels)}: {text}" for text, labels in alike.items())
+    return escape(said) + ". Figures of decode, but for the time to first token; 2.00x: twice that of the first run."
 
 
 def _figure(figure: Figure, below: str = "") -> str:
@@ -126,8 +133,9 @@ def _section(key: str, heading: str, content: str) -> str:
 
 
 def _warnings(runs: Sequence[Run]) -> str:
-    rows = [(chip(run), escape(warning)) for run in runs for warning in run.summary["warnings"]]
-    return _section("warnings", "Warnings", table(("run", "warning"), rows, "settings")) if rows else ""
+    said = [(run, escape(warning)) for run in runs for warning in run.summary["warnings"]]
+    whose = [f"<li>{chip(run) if len(runs) > 1 else ''}{warning}</li>" for run, warning in said]
+    return _section("warnings", "Warnings", f"<ul>{''.join(whose)}</ul>") if said else ""
 
 
 def _each(runs: Sequence[Run], content: Callable[[Run], str]) -> str:

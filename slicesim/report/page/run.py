@@ -19,7 +19,7 @@ from slicesim.report.tables import Summary
 #: One colour for each run; black is left out, which dark pages would swallow.
 RUN_COLOURS = tuple(colour for colour in COLOURS if colour != "#000000")
 #: Bins of tokens in a chart over time.
-BINS = 240
+BINS = 320
 _COLUMNS = (*DRAWN, "latency_ps", "error_mass", *(f"{tier}_energy_pj" for tier in (*TIERS, "interconnect")))
 
 

@@ -44,7 +44,8 @@ def _of_one(run: Run) -> str:
 #: Figures that a glance is for: label of the headline table, name on the card, unit.
 _CARDS = (
     ("tokens/s", "decode speed", "tokens/s"), ("latency per token (ms): mean", "latency per token", "ms"),
-    ("energy per token (mJ)", "energy per token", "mJ"), ("time to first token (ms, mean)", "time to first token", "ms"),
+    ("energy per token (mJ)", "energy per token", "mJ"),
+    ("time to first token (ms, mean)", "time to first token", "ms"),
     ("miss rate of slice requests (%)", "miss rate", "%"), ("flash read per token (MB)", "flash per token", "MB"),
 )  # fmt: skip
 
@@ -91,16 +92,16 @@ def _of_several(runs: Sequence[Run]) -> str:
             between = "" if own is None else _between(run, phase, own)
             cells.append(f"{text}{ratio}{between}")
         rows.append((_label(line), *cells))
-    return table(("decode", *map(chip, runs)), rows, "figures")
+    return table(("", *map(chip, runs)), rows, "figures")
 
 
 def _ratio(first: Run, run: Run, line: Line, phase: str) -> Cell:
     """How a figure stands to that of the first run."""
     one, other = (_figure(of.summary[phase], line.path) for of in (first, run))
-    if not one or other is None:
+    if not one or not other:
         return ""
     ratio = other / one
-    return f' <small class="ratio">{f"{ratio:.2f}x" if ratio >= 0.005 or not ratio else "&lt;0.01x"}</small>'
+    return f' <small class="ratio">{f"{ratio:.2f}x" if ratio >= 0.005 else "&lt;0.01x"}</small>'
 
 
 def _figure(part: Mapping[str, Any], path: Sequence[str]) -> float | None:
