@@ -102,7 +102,7 @@ class Result:
         return json.dumps(self.summary, indent=2, allow_nan=False) + "\n"
 
     def save(self, folder: str | Path) -> Path:
-        """Write summary.json, tokens.parquet, timeline.json, overview.png and .svg, and residency.parquet.
+        """Write summary.json, tokens.parquet, timeline.json, overview.png, overview.svg, and residency.parquet.
 
         The folder appears only when whole.
         """

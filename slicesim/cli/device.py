@@ -51,6 +51,7 @@ def run(
         return
     print_table(run_table(result.summary, result.intervals))
     typer.echo(f"written: {folder}/ (summary.json, tokens.parquet, timeline.json for ui.perfetto.dev, overview.png)")
+    typer.echo(f"see it:  slicesim report {folder}")
 
 
 @app.command()
