@@ -49,8 +49,9 @@ def run(
     if json:
         sys.stdout.write(result.to_json())
         return
-    print_table(run_table(result.summary))
+    print_table(run_table(result.summary, result.intervals))
     typer.echo(f"written: {folder}/ (summary.json, tokens.parquet, timeline.json for ui.perfetto.dev, overview.png)")
+    typer.echo(f"see it:  slicesim report {folder}")
 
 
 @app.command()
