@@ -34,7 +34,7 @@ from slicesim.errors import UserError
 from slicesim.hardware import Hardware
 from slicesim.models import ModelGeometry, int8_bytes, load_model
 from slicesim.policies import Constraint, Policy, build_policy
-from slicesim.policies.wishes import timed_alike, with_wishes
+from slicesim.policies.wishes import with_wishes
 from slicesim.quality import GateMass
 from slicesim.scenario import Scenario
 from slicesim.schedule import LOWERING_KEYS, Lowering, Parallel, Plan, Shapes, Timeline, Workload
@@ -95,24 +95,6 @@ def compare(
 
     prepared = prepare(config, policies, model=model, trace=trace, set=set)
     return [simulation.run(progress, headroom=True) for simulation in prepared.simulations]
-
-
-def prepare_comparison(
-    config: str | Path,
-    policies: Sequence[str],
-    *,
-    model: str | None = None,
-    trace: str | Path | None = None,
-    set: Mapping[str, Any] | None = None,
-) -> list[Simulation]:
-    """Check all policies before the first one runs; the trace is read once."""
-    shared: Trace | None = None
-    simulations = []
-    scenarios = [Scenario.load(config, model=model, trace=trace, policy=name, assignments=set) for name in policies]
-    for scenario in timed_alike(scenarios):
-        simulations.append(Simulation.prepare(scenario, shared))
-        shared = simulations[0].trace
-    return simulations
 
 
 class Replay(ABC):

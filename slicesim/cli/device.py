@@ -127,17 +127,17 @@ def mrc(
     json: JsonOption = False,
 ) -> None:
     """Miss rates and flash traffic over cache sizes: one pass for LRU, replays for other policies."""
+    from slicesim.comparison import prepare
     from slicesim.curves import miss_rate_curves
     from slicesim.report.curves import mrc_notes, mrc_tables
     from slicesim.report.folder import check_free
     from slicesim.scenario import parse_assignments
-    from slicesim.simulation import prepare_comparison
 
     folder = out or Path("results") / f"{config.stem}-mrc"
     check_free(folder)
-    simulations = prepare_comparison(
-        config, policy_names(policies), model=model, trace=trace, set=parse_assignments(set_ or [])
-    )
+    prepared = prepare(config, policy_names(policies), model=model, trace=trace, set=parse_assignments(set_ or []))
+    warn([f"left out: {policy}: {reason}" for policy, reason in prepared.left_out.items()])
+    simulations = prepared.simulations
     requests = [simulation.request() for simulation in simulations]
     with progress_bar("replaying", len(requests) * points) as progress:
         study = miss_rate_curves(
