@@ -14,9 +14,9 @@ _INTRODUCTION = """# Command line
 
 *Written by `python docs/tools/references.py` from the commands themselves.*
 
-`slicesim COMMAND --help` says the same in the terminal. Exit codes: 0 done, 2 a mistake that you can put right (one line
-says what, where and what to do), 130 interrupted by Ctrl-C. Results go to standard output, warnings and progress to
-standard error. `--json` prints the whole result as JSON and nothing else.
+`slicesim COMMAND --help` says the same in the terminal. Exit codes: 0 done, 2 a mistake that you can put right (one
+line says what, where and what to do), 130 interrupted by Ctrl-C. Results go to standard output, warnings and progress
+to standard error. `--json` prints the whole result as JSON and nothing else.
 
 """
 

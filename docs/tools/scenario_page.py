@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Tag
 from pydantic.fields import FieldInfo
 
 from slicesim.models import ModelGeometry
@@ -16,8 +17,8 @@ from slicesim.scenario.schema import Settings, StrategyChoice
 
 #: What a key's ending says of its unit; the longest one that fits counts.
 UNITS = {
-    "_gb": "GB (1e9 bytes)",
-    "_gbs": "GB/s (1e9 bytes)",
+    "_gb": "GB",
+    "_gbs": "GB/s",
     "_kib": "KiB",
     "_us": "µs",
     "_s": "s",
@@ -39,13 +40,15 @@ _INTRODUCTION = """# Scenario files
 
 *Written by `python docs/tools/references.py` from the schema.*
 
-Every key of a scenario, with its unit, its default and what it may be. `slicesim schema` prints the same as JSON Schema,
-for editors. `hwconfigs/mobile.yaml` is a whole scenario to start from; `--set cache.capacity_gb=3.6` overrides one key.
+Every key of a scenario, with its unit, its default and what it may be. `slicesim schema` prints the same as JSON
+Schema, for editors. `hwconfigs/mobile.yaml` is a whole scenario to start from; `--set cache.capacity_gb=3.6` overrides
+one key. A GB is 1e9 bytes.
 
 - Unknown keys are refused. A key without a default must be given.
 - `extends: FILE` lays a file over another one, key by key; paths in a file are read from its own folder.
-- A *coefficient* is a number with its source: `{value: 1.25, low: 1.25, high: 1.75, source: "where it comes from"}`. `low`
-  and `high` may be left out; they are the range that `slicesim sensitivity` tries. Given with `--set`, or in a sweep, it may be a bare number.
+- A *coefficient* is a number with its source: `{value: 1.25, low: 1.25, high: 1.75, source: "where it comes from"}`.
+  `low` and `high` may be left out; they are the range that `slicesim sensitivity` tries. Given with `--set`, or in a
+  sweep, it may be a bare number.
 
 """
 
@@ -75,10 +78,10 @@ def _section(name: str, form: str, section: type[BaseModel]) -> Iterator[str]:
     yield from (_row(key, field) for key, field in section.model_fields.items())
     yield ""
     for key, field in section.model_fields.items():
-        inner = [one for one in _sections(field.annotation) if one not in (Coefficient, StrategyChoice)]
+        forms = {one: form for one, form in _sections(field.annotation) if one not in (Coefficient, StrategyChoice)}
         prefix = key if name == "scenario" else f"{name}.{key}"
-        for one in inner:
-            yield from _section(prefix, one.__name__ if len(inner) > 1 else "", one)
+        for one, own_form in forms.items():
+            yield from _section(prefix, own_form if len(forms) > 1 else "", one)
 
 
 def _prose(section: type[BaseModel]) -> str:
@@ -150,8 +153,12 @@ def _annotated(field: FieldInfo) -> Iterator[list[Any]]:
                 yield note.metadata if isinstance(note, FieldInfo) else [note]
 
 
-def _sections(annotation: Any) -> list[type[BaseModel]]:
-    """Sections that an annotation allows, in their order."""
+def _sections(annotation: Any, tag: str = "") -> list[tuple[type[BaseModel], str]]:
+    """Sections that an annotation allows, in their order, each with the name of its form."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [section for inner in get_args(annotation) for section in _sections(inner)]
+        return [(annotation, tag or re.sub(r"(?<=[a-z])(?=[A-Z])", " ", annotation.__name__).lower())]
+    args = get_args(annotation)
+    if get_origin(annotation) is Annotated:
+        tags = [note.tag for note in args[1:] if isinstance(note, Tag)]
+        return _sections(args[0], tags[0] if tags else "")
+    return [found for inner in args for found in _sections(inner)]
