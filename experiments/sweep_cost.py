@@ -83,9 +83,7 @@ def _seconds(folder: Path, name: str, chosen: argparse.Namespace, pool: Pool, ag
     seconds = time.perf_counter() - start
     gain = f", {against / seconds:.2f} x one process" if against else ""
     rate = chosen.points / seconds
-    print(
-        f"{name}: {seconds / chosen.points * 1e3:.1f} ms a point, {rate:.1f} points/s, {rate * 3600:,.0f} an hour{gain}"
-    )
+    print(f"{name}: {1e3 / rate:.1f} ms a point, {rate:.1f} points/s, {rate * 3600:,.0f} an hour{gain}")
     return seconds
 
 

@@ -62,7 +62,7 @@ def kill_after(monkeypatch, kept: list[str], count: int, word: str) -> list[int]
             children = psutil.Process().children(recursive=True)
             worker = next(
                 child for child in children
-                if word in " ".join(child.cmdline()) and "tracker" not in " ".join(child.cmdline())
+                if word in " ".join(child.cmdline()) and "resource_tracker" not in " ".join(child.cmdline())
             )  # fmt: skip
             killed.append(worker.pid)
             worker.kill()
@@ -113,7 +113,7 @@ def test_the_same_on_a_cluster(marks, tmp_path, monkeypatch):
 
     with dask.config.set({"distributed.scheduler.allowed-failures": 0}), Cluster("local:2") as cluster:
         assert cluster.slots == 2
-        with pytest.raises(UserError, match="--cluster local:2: 1 workers died over the same work .*; points are kept"):
+        with pytest.raises(UserError, match=r"local:2: 1 workers died over the same work .*; points are kept"):
             list(cluster.each(double, calls(marks, 99), "; points are kept"))
         assert sorted(cluster.each(double, calls(marks, 0))) == [2, 4, 6, 8, 10, 12]
         monkeypatch.setattr("slicesim.cluster.os.getcwd", lambda: str(tmp_path / "gone"))
