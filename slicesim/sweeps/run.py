@@ -141,8 +141,13 @@ class PreparedSweep:
 
         progress: called with points done.
         """
+        with _pool(jobs, cluster) as pool:
+            return self.run_on(pool, progress)
+
+    def run_on(self, pool: Pool, progress: Progress | None = None) -> Outcome:
+        """Run what is missing on workers that are there already, and write the table."""
         search, goals = self.plan.sweep.search, self.plan.sweep.goals
-        with _pool(jobs, cluster) as pool, self.store.opened():
+        with self.store.opened():
             work = _Work(self.store, pool, progress)
             rounds = search.rounds(goals)
             drawn: list[Drawn] = []
