@@ -17,7 +17,7 @@ from slicesim.policies.slices import SliceState
 #: Bits of a cell of the map.
 MSB_RESIDENT, LSB_RESIDENT = 1, 2
 
-#: More snapshots are never held; where they are this many, every second one goes.
+#: More snapshots are never held, the one at the end included; before that, every second one goes.
 MOST = 64
 
 
@@ -36,7 +36,8 @@ class Snapshot(NamedTuple):
 class Residency:
     """Takes a snapshot after every ``stride`` rows, from the first on, and one at the end.
 
-    The stride doubles whenever MOST are held, so that they stay evenly spread and few however long the trace is.
+    The stride doubles whenever there is only room for the last one, so that they stay evenly spread and few however
+    long the trace is.
     """
 
     def __init__(self) -> None:
@@ -55,7 +56,7 @@ class Residency:
         self._rows += rows
         if due:
             self._take(request, token, state)
-            if len(self.snapshots) == MOST:
+            if len(self.snapshots) == MOST - 1:
                 self.snapshots = self.snapshots[::2]
                 self._stride *= 2
 

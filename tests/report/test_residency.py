@@ -56,7 +56,7 @@ class State:
 
 @pytest.mark.parametrize("rows", [1, 2, 63, 64, 65, 127, 500, 5000])
 def test_snapshots_are_evenly_spread_and_few(rows):
-    """After 64 snapshots of rows 0 to 63 every second stays, rows 0, 2 .. 62; from then on every second row counts."""
+    """After 63 snapshots of rows 0 to 62 every second stays, rows 0, 2 .. 62; from then on every second row counts."""
     residency, done = Residency(), 0
     while done < rows:
         step = min(residency.rows_left, rows - done)

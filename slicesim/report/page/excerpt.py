@@ -9,20 +9,20 @@ import pandas as pd
 from slicesim.report.page.figure import Figure, layout, listed, text
 from slicesim.report.page.run import Run
 from slicesim.report.plots import COLOURS
+from slicesim.report.timeline.bars import DRAM_STALL, FLASH_STALL, TOKEN
 
 #: Bars of the excerpt, and tokens, at most; one token is always shown.
-MOST_BARS = 2500
+MOST_BARS = 4000
 MOST_TOKENS = 3
 
 #: Times are written in microseconds, so that one token may seem to begin before the other has ended.
 _ROUNDING_US = 1e-3
 
-_TOKEN_TRACK = "token"
 #: Colour by the word that a track's name holds; the first that fits.
 _TRACK_COLOURS = (
-    ("flash stall", COLOURS["denied"]), ("DRAM stall", COLOURS["low"]), ("waits", COLOURS["denied"]),
-    ("token", COLOURS["background"]), ("NPU", COLOURS["npu"]), ("DRAM", COLOURS["dram"]),
-    ("interconnect", COLOURS["interconnect"]), ("flash", COLOURS["flash"]),
+    (FLASH_STALL, COLOURS["denied"]), (DRAM_STALL, COLOURS["low"]), (TOKEN, COLOURS["background"]),
+    ("NPU", COLOURS["npu"]), ("DRAM", COLOURS["dram"]), ("interconnect", COLOURS["interconnect"]),
+    ("flash", COLOURS["flash"]),
 )  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def excerpts(runs: list[Run]) -> Iterator[Figure]:
 
 def _first_tokens(events: pd.DataFrame) -> pd.DataFrame:
     """Cut out the first decode tokens, or the first prompt where nothing is decoded."""
-    tokens = events[events["track"] == _TOKEN_TRACK].sort_values("start_us")
+    tokens = events[events["track"] == TOKEN].sort_values("start_us")
     decoded = tokens[~tokens["name"].str.contains(" prefill ")]
     shown = decoded if len(decoded) else tokens[:1]
     if not len(shown):
@@ -66,7 +66,7 @@ def _excerpt(run: Run, events: pd.DataFrame, of_several: bool) -> Figure:
                 "hovertemplate": "%{customdata}<br>at %{base:.4f} ms, for %{x:.4f} ms<extra>%{y}</extra>",
             }
         )  # fmt: skip
-    names = events[events["track"] == _TOKEN_TRACK]["name"].tolist()
+    names = events[events["track"] == TOKEN]["name"].tolist()
     span = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}" if names else "the first events"
     reading = (
         f"What each part was busy with ({text(span)}); drag over the chart to zoom in, double-click to go back. All "
