@@ -28,6 +28,7 @@ from slicesim.checks import (
 )
 from slicesim.clock import Clock
 from slicesim.decide import DecodeDemand, Demand, Request, SliceSizes, decide
+from slicesim.decide.residency import Residency
 from slicesim.decide.settle import settled
 from slicesim.decide.visits import Visitor
 from slicesim.errors import UserError
@@ -109,8 +110,11 @@ class Replay(ABC):
         """What holds its miss rate down."""
 
     @abstractmethod
-    def decided(self) -> Iterator[tuple[Demand, Workload, Decided]]:
-        """Yield each demand table, what it asks of a device, and what it says by itself."""
+    def decided(self, residency: Residency | None = None) -> Iterator[tuple[Demand, Workload, Decided]]:
+        """Yield each demand table, what it asks of a device, and what it says by itself.
+
+        residency: takes snapshots of the cache on the way, where there is one.
+        """
 
     @abstractmethod
     def clock(self) -> Clock:
@@ -160,8 +164,9 @@ def replay_together(
     windows = [Window(simulation.scenario.settings.schedule.timeline_tokens) for simulation in simulations]
     rows = [Rows(getattr(simulation.constraint, "start_step", 0)) for simulation in simulations]
     bound = first.flash_bound() if headroom else None
+    residency = Residency() if any(window.tokens_left for window in windows) else None
     done = 0
-    for demand, work, decided in first.decided():
+    for demand, work, decided in first.decided(residency):
         if bound is not None:
             bound.add(demand)
         for clock, window, own in zip(clocks, windows, rows, strict=True):
@@ -177,7 +182,7 @@ def replay_together(
         clock.finish()
     bound_bytes = None if bound is None else bound.decode_bytes()[0]
     for simulation, window in zip(simulations, windows, strict=True):
-        yield Result.collect(simulation.describe(), simulation.constraint, rows.pop(0), window, bound_bytes)
+        yield Result.collect(simulation.describe(), simulation.constraint, rows.pop(0), window, bound_bytes, residency)
 
 
 @dataclass(frozen=True)
@@ -233,12 +238,12 @@ class Simulation(Replay):
         """Return the device at time 0."""
         return Clock(self.scenario, self.hardware, self.sizes, self.model)
 
-    def decided(self) -> Iterator[tuple[Demand, Workload, Decided]]:
+    def decided(self, residency: Residency | None = None) -> Iterator[tuple[Demand, Workload, Decided]]:
         """Yield each demand table, what it asks of a device, and what it says by itself."""
         shapes = Shapes(self.model, self.sizes, self.trace.header.layers)
         lower = Lowering(shapes, self.scenario.settings.schedule)
         spread = self._spread()
-        decision = decide(self.request())
+        decision = decide(self.request(), residency)
         tables = ((demand, spread(demand, lower(demand))) for demand in decision)
         for demand, work in ahead(tables) if decision.is_compiled else tables:
             mass = GateMass.of(demand, self.sizes, self.scenario.settings.amat)

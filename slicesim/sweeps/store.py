@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pandas as pd
 from slicesim.errors import UserError
 from slicesim.report.folder import check_free
 
-POINTS, TABLE = "points", "sweep.parquet"
+POINTS, TABLE, FRONT = "points", "sweep.parquet", "pareto.png"
 
 _END = b"}\n"
 
@@ -40,7 +40,7 @@ class Store:
                     raise UserError(
                         f"{self.folder}: another sweep is at work here; wait for it, or choose another --out"
                     ) from None
-                for partial in (*self.points.glob(".*.partial"), *self.folder.glob(".*.partial")):
+                for partial in (*self.points.glob(".*.partial*"), *self.folder.glob(".*.partial*")):
                     partial.unlink()
                 yield
 
@@ -75,12 +75,20 @@ class Store:
         self._put(table, lambda path: frame.to_parquet(path, index=False))
         return pd.read_parquet(table)
 
+    def write_front(self, draw: Callable[[Path], object] | None) -> None:
+        """Draw the picture of the front; without ``draw``, one of an earlier call is taken away."""
+        picture = self.folder / FRONT
+        if draw is None:
+            picture.unlink(missing_ok=True)
+        else:
+            self._put(picture, draw, ending=picture.suffix)  # which says what is drawn
+
     def _path(self, digest: str) -> Path:
         return self.points / f"{digest}.json"
 
     @staticmethod
-    def _put(path: Path, write: Any) -> None:
-        partial = path.with_name(f".{path.name}.partial")
+    def _put(path: Path, write: Callable[[Path], object], ending: str = "") -> None:
+        partial = path.with_name(f".{path.name}.partial{ending}")
         write(partial)
         os.replace(partial, path)
 
