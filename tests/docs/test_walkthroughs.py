@@ -1,8 +1,9 @@
 """The tutorial and the how-to guides: every page is walked through from top to bottom in one folder.
 
 A yaml or python block whose first line is ``# file: NAME`` is written there; sh and python blocks run; a text block
-right after one that ran is its output: the lines shown stand there in this order, ``...`` for any number of lines
-between, and at the end of a line for its rest (spaces at the ends of lines do not count).
+that follows one that ran is its output: the lines shown stand there in this order, ``...`` for any number of lines
+between, and at the end of a line for its rest (spaces at the ends of lines do not count). What nobody runs here is a
+console block.
 """
 
 from __future__ import annotations
