@@ -1,8 +1,9 @@
 """The tutorial and the how-to guides: every page is walked through from top to bottom in one folder.
 
 A yaml or python block whose first line is ``# file: NAME`` is written there; sh and python blocks run; a text block
-right after one that ran is its output: the lines shown stand there in this order, ``...`` for any number of lines
-between (spaces at the ends of lines do not count).
+that follows one that ran is its output: the lines shown stand there in this order, ``...`` for any number of lines
+between, and at the end of a line for its rest (spaces at the ends of lines do not count). What nobody runs here is a
+console block.
 """
 
 from __future__ import annotations
@@ -60,14 +61,15 @@ def call(words: list[str], folder: Path) -> str:
 
 def is_shown(shown: str, output: str) -> bool:
     """Whether the lines shown stand in the output; lines with nothing between them follow each other there."""
-    whole = "\n".join(["", *(line.rstrip() for line in output.splitlines()), ""])
-    place = 0
-    for part in re.split(r"^\.\.\.$", "\n".join(line.rstrip() for line in shown.splitlines()), flags=re.M):
-        lines = part.strip("\n")
-        place = whole.find(f"\n{lines}\n", place) if lines else place
-        if place < 0:
-            return False
-    return True
+    whole = "".join(f"{line.rstrip()}\n" for line in output.splitlines())
+    return re.search("^" + "".join(map(pattern, shown.splitlines())), whole, re.M) is not None
+
+
+def pattern(line: str) -> str:
+    if line == "...":
+        return r"(?:.*\n)*?"
+    text, dots, _ = line.partition(" ...")
+    return re.escape(text.rstrip()) + (r".*\n" if dots else r"\n")
 
 
 def test_what_counts_as_shown():
@@ -78,6 +80,8 @@ def test_what_counts_as_shown():
     assert not is_shown("head\n b 2\n", output)  # a line is missing between them
     assert not is_shown("...\n b 2\n...\n a 1\n", output)  # the other way round
     assert not is_shown("...\n b\n...\n", output)  # part of a line
+    assert is_shown(" b ...\n c 3\n", output)
+    assert not is_shown("b ...\n", output)  # the left part of a line, not any part
 
 
 def test_there_are_walks():
