@@ -78,12 +78,13 @@ def _seconds(folder: Path, name: str, chosen: argparse.Namespace, pool: Pool, ag
     """Seconds for all points on warm workers, printed with what follows from them."""
     prepare_sweep(_file(folder, f"{name} warm", 4, chosen.tokens, seed=2), folder / f"{name} warm").run_on(pool)
     prepared = prepare_sweep(_file(folder, name, chosen.points, chosen.tokens, seed=1), folder / name)
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     prepared.run_on(pool)
-    seconds = time.perf_counter() - start
+    seconds, busy = time.perf_counter() - start, time.process_time() - busy
     gain = f", {against / seconds:.2f} x one process" if against else ""
     rate = chosen.points / seconds
     print(f"{name}: {1e3 / rate:.1f} ms a point, {rate:.1f} points/s, {rate * 3600:,.0f} an hour{gain}")
+    print(f"  of the processor's time, this process takes {busy / chosen.points * 1e3:.1f} ms a point")
     return seconds
 
 

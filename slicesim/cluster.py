@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 #: Seconds to wait for a scheduler, and for its first worker.
-_PATIENCE_S = 15
+_PATIENCE_S = 30
 
 _FORMS = re.compile(r"local:(?P<workers>[1-9][0-9]{0,3})|(?P<address>(tcp|tls)://\S+:[0-9]+)")
 
@@ -150,7 +150,7 @@ def _local_cluster(workers: int) -> Iterator[Any]:
         with _held_back(signal.SIGINT):
             cluster = held.enter_context(
                 LocalCluster(
-                    n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0,
+                    n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=":0", memory_limit=0,
                     silence_logs=logging.CRITICAL,
                 )
             )  # fmt: skip
