@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -211,7 +212,7 @@ def load_model(name_or_path: str, where: str = "model") -> ModelGeometry:
     """
     shipped = shipped_models()
     path = shipped.get(name_or_path.lower(), Path(name_or_path))
-    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+    if path.suffix not in (".yaml", ".yml") or not os.path.isfile(path):
         raise UserError(
             f"{where}: no model {name_or_path!r}; shipped: {', '.join(shipped)} (or give the path of a model YAML)"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -134,11 +135,11 @@ def read_document(path: Path, _children: tuple[Path, ...] = ()) -> Document:
         return document
     if not isinstance(parent, str):
         raise document.error(("extends",), "must be the path of one YAML file")
+    if not os.path.isfile(path.parent / parent):  # a text that is no path at all is no file
+        raise document.error(("extends",), f"no such file: {parent}")
     parent_path = (path.parent / parent).resolve()
     if parent_path in (*_children, path.resolve()):
         raise document.error(("extends",), f"circle: {parent} extends this file again")
-    if not parent_path.is_file():
-        raise document.error(("extends",), f"no such file: {parent}")
     base = read_document(parent_path, (*_children, path.resolve()))
     return base.overlay(document)
 
@@ -175,7 +176,10 @@ def _load(text: str, origin: str, marks: dict[KeyPath, str]) -> Any:
         loader = _Loader(text)
         try:
             node = loader.get_single_node()
-            return None if node is None else _construct(loader, node, (), marks, origin)
+            if node is None:
+                return None
+            _check_aliases(node, text, origin)
+            return _construct(loader, node, (), marks, origin)
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
@@ -186,6 +190,23 @@ def _load(text: str, origin: str, marks: dict[KeyPath, str]) -> Any:
         raise UserError(f"{origin}: broken YAML: {_first_line(error)}") from None
     except (RecursionError, ValueError, OverflowError) as error:
         raise UserError(f"{origin}: cannot be read as YAML ({_first_line(error)})") from None
+
+
+#: Values that aliases may stand for in all, in a short text as well.
+_MOST_VALUES = 100_000
+
+
+def _check_aliases(root: yaml.Node, text: str, origin: str) -> None:
+    """Refuse aliases of aliases that would fill the memory: each value of a plain file takes a character at least."""
+    left, waiting = max(_MOST_VALUES, len(text)), [root]
+    while waiting:
+        node, left = waiting.pop(), left - 1
+        if left < 0:
+            raise UserError(f"{origin}: its aliases (*name) stand for too many values: write them out, or fewer")
+        if isinstance(node, yaml.MappingNode):
+            waiting += [value for pair in node.value for value in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += node.value
 
 
 def _construct(loader: _Loader, node: yaml.Node, path: KeyPath, marks: dict[KeyPath, str], file: str) -> Any:

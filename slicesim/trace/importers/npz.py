@@ -97,7 +97,7 @@ def _load(path: Path) -> tuple[dict[str, NDArray[Any]], Mapping[str, Any]]:
     try:
         meta = json.loads(str(arrays["meta"]))
         missing = [key for key in _META_KEYS if key not in meta]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise UserError(f"{path}: 'meta' must be a JSON text with {', '.join(_META_KEYS)}") from None
     if missing:
         raise UserError(f"{path}: meta: {missing[0]!r} is missing")
