@@ -19,8 +19,25 @@ KeyPath = tuple[str | int, ...]
 IDENTITY_KEYS = frozenset({"value", "name", "preset"})
 
 
+#: No file of ours is nested half as deep; PyYAML takes a time that grows with the square of the depth.
+_MOST_LEVELS = 50
+
+
 class _Loader(yaml.SafeLoader):
     """Safe loading, with YAML 1.2's floats: PyYAML alone reads ``1e9`` as a string."""
+
+    _level = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Refuse what is nested too deep, before it is read to its end."""
+        if self._level == _MOST_LEVELS:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, f"nested more than {_MOST_LEVELS} levels deep", mark)
+        self._level += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._level -= 1
 
 
 _Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}

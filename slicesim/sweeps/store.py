@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import pandas as pd
 
 from slicesim.errors import UserError
 from slicesim.report.folder import check_free
+from slicesim.whole_file import whole_file
 
 POINTS, TABLE = "points", "sweep.parquet"
 
@@ -80,9 +80,8 @@ class Store:
 
     @staticmethod
     def _put(path: Path, write: Any) -> None:
-        partial = path.with_name(f".{path.name}.partial")
-        write(partial)
-        os.replace(partial, path)
+        with whole_file(path) as partial:
+            write(partial)
 
 
 @contextmanager

@@ -144,8 +144,10 @@ def plain_esft(path: Path) -> Rows:
 def plain_parquet(path: Path) -> Rows:
     numbers: dict[int, int] = {}
     return {
-        (numbers.setdefault(r["request"], len(numbers)), r["token"], r["layer"]): (r["phase"], r["experts"], r["scores"])
+        (numbers.setdefault(r["request"], len(numbers)), r["token"], r["layer"]): (
+            r["phase"],
+            r["experts"],
+            r["scores"],
+        )
         for r in pq.read_table(path).to_pylist()
     }
-
-

@@ -22,7 +22,7 @@ TOKENS = (
     "'", "{", "}", "[", "]", "&a ", "*a", "<<: *a", "!!python/object/apply:os.system [id]", "!!binary x", "!!set {a}",
     "!!float x", "!!int x", "!!timestamp x", "!x y", "%YAML 9.9", "---", "...", "|", ">-", "@", "`", ".nan", ".inf",
     "-.inf", "1e999", "1_000", "0x1F", "0o17", "12:30:45", "2020-01-01", "yes", "~", "NaN", "Infinity", "-1",
-    "9" * 30, "9" * 5000, "[" * 3000, "{" * 40, "{a: " * 2000, '{"a":' * 2000, "- " * 2000, "\ud7ff", "٣", "１", "0",
+    "9" * 30, "9" * 5000, "[" * 3000, "{" * 40, "{a: " * 2000, '{"a":' * 2000, "- " * 2000, "\ud7ff", "٣", "\uff11", "0",
     "1.5", "-", "é", "\U0001f600", "decode", "prefill", "=", ".", "..", "/", "\\", "\\ud800", '"\\ud800"',
 )  # fmt: skip
 
@@ -125,9 +125,13 @@ def damaged_tree(choice: random.Random, data: Any, values: tuple[Any, ...] = VAL
                 other, far = choice.choice(places)
                 node[key] = copy.deepcopy(other[far])
             case 2 if isinstance(node, dict):
-                node[choice.choice(("x", "value", "name", "preset", "kind", f"{key}s", "a b", "é", "1"))] = node.pop(key)
+                node[choice.choice(("x", "value", "name", "preset", "kind", f"{key}s", "a b", "é", "1"))] = node.pop(
+                    key
+                )
             case 3 if isinstance(node, dict):
-                node[choice.choice(("x", "value", "source", "name", "memory", "channels", "tile_kib"))] = choice.choice(values)
+                node[choice.choice(("x", "value", "source", "name", "memory", "channels", "tile_kib"))] = choice.choice(
+                    values
+                )
             case 4 if type(node[key]) in (int, float):
                 node[key] = _scaled(choice, node[key])
             case 5:

@@ -24,15 +24,20 @@ SIZES = (*VALUES[:22], 7, 8, 64, 128, 4096)
 def _damaged(choice: random.Random, whole: bytes) -> bytes:
     """Damage bytes anywhere, the header's length, or an entry of the header."""
     (length,) = struct.unpack("<Q", whole[:8])
-    match choice.randrange(4):
+    match choice.randrange(6):
         case 0:
             return damaged_bytes(choice, whole)
         case 1:
             return struct.pack("<Q", choice.choice((0, 1, length - 1, length + 1, 2**31, 2**63, 2**64 - 1))) + whole[8:]
         case 2:
             return whole[:8] + damaged_bytes(choice, whole[8 : 8 + length]) + whole[8 + length :]
-    entries = damaged_tree(choice, json.loads(whole[8 : 8 + length]), SIZES)
-    if choice.random() < 0.3 and isinstance(entries.get("__metadata__"), dict):
+        case 3:
+            place = choice.randrange(8 + length, len(whole))
+            return whole[:place] + choice.choice((b"\x00", b"\x7f", b"\x80", b"\xff")) + whole[place + 1 :]
+    entries = json.loads(whole[8 : 8 + length])
+    if choice.random() < 0.5 or "__metadata__" not in entries:
+        entries = damaged_tree(choice, entries, SIZES)
+    else:
         for key, text in entries["__metadata__"].items():
             if isinstance(text, str) and text.startswith("{"):
                 entries["__metadata__"][key] = json.dumps(damaged_tree(choice, json.loads(text), SIZES))

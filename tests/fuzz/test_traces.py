@@ -20,8 +20,8 @@ from slicesim.simulation import Simulation
 from slicesim.trace import Trace, load_trace
 from slicesim.trace.demand import read_demand, write_demand
 from slicesim.trace.importers import ImportOptions, import_trace
-from slicesim.trace.store import METADATA_KEY, write_trace
 from slicesim.trace.split import segments
+from slicesim.trace.store import METADATA_KEY, write_trace
 from slicesim.trace.table import first_fault
 from slicesim.trace.validate import validate_trace
 from tests.fuzz import formats
@@ -117,7 +117,11 @@ def _damaged_arrays(choice: random.Random, sound: dict[str, Any]) -> dict[str, A
         case 0:
             del arrays[name]
         case 1:
-            arrays[name] = array.astype(choice.choice(("f4", "f8", "i8", "u1", "S4", "U4", "?", "c8")), casting="unsafe") if name != "meta" else array.astype("S")
+            arrays[name] = (
+                array.astype(choice.choice(("f4", "f8", "i8", "u1", "S4", "U4", "?", "c8")), casting="unsafe")
+                if name != "meta"
+                else array.astype("S")
+            )
         case 2:
             arrays[name] = array.reshape(-1)[: choice.randrange(4)]
         case 3:
@@ -181,7 +185,9 @@ def _damaged_table(choice: random.Random, table: pa.Table) -> pa.Table | None:
             rows[place][name] = choice.choice((-1, 0, 1, 2, 9, 2**15 - 1, 2**31 - 1, 2**62, "prefill", "decode", "x"))
         case 4:
             column = choice.choice(("experts", "scores"))
-            rows[place][column][choice.randrange(2)] = choice.choice((None, -1, 0, 7, 8, 2**31 - 1, 1e300, float("nan")))
+            rows[place][column][choice.randrange(2)] = choice.choice(
+                (None, -1, 0, 7, 8, 2**31 - 1, 1e300, float("nan"))
+            )
         case 5:
             kind = pa.list_(kind.value_type) if name in ("experts", "scores") else kind
             rows[place][name] = choice.choice(([], [1], [1, 2, 3], list(range(1000)), None))
@@ -196,7 +202,9 @@ def _damaged_table(choice: random.Random, table: pa.Table) -> pa.Table | None:
         case 10:
             header = damaged_tree(choice, header)
         case _:
-            header = choice.choice((*VALUES[:40], {**header, choice.choice(("layers", "experts", "top_k")): choice.choice(VALUES)}))
+            header = choice.choice(
+                (*VALUES[:40], {**header, choice.choice(("layers", "experts", "top_k")): choice.choice(VALUES)})
+            )
     schema = pa.schema([(f.name, kind if f.name == name else f.type) for f in table.schema])
     try:
         changed = pa.Table.from_pylist(rows, schema=schema)
