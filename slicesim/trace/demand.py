@@ -191,7 +191,7 @@ def _read_csv(path: Path) -> tuple[dict[str, Any], Columns, Place]:
 def _cells(line: str) -> list[str]:
     """Split one line; a quote that is not closed must not swallow the next."""
     try:
-        return next(csv.reader([line]), [])
+        return next(csv.reader([line], strict=True), [])
     except csv.Error:
         return []
 

@@ -1,0 +1,177 @@
+"""Faults that fuzzing found, one test each."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from slicesim.amat.pack import Packing
+from slicesim.amat.pairs import parse_pair
+from slicesim.amat.unpack import Unpacking
+from slicesim.errors import UserError
+from slicesim.models import load_model
+from slicesim.report.folder import write_folder
+from slicesim.scenario import Scenario
+from slicesim.sweeps.store import Store
+from slicesim.trace import load_trace
+from slicesim.trace.demand import FIRST_LINE, read_demand
+from slicesim.trace.importers import ImportOptions, import_trace
+from slicesim.trace.twin.profile import Packed
+from tests.checkpoint.samples import checkpoint
+from tests.fuzz import formats
+from tests.fuzz.harness import require_line
+from tests.fuzz.mutate import BOMB
+from tests.fuzz.test_traces import npz_bytes
+
+
+def refused(call, *names: str) -> str:
+    with pytest.raises(UserError) as error:
+        call()
+    require_line(str(error.value), *names)
+    return str(error.value)
+
+
+def test_what_the_user_wrote_cannot_break_the_line(folder: Path):
+    Path("case.yaml").write_text('"a\\nb\\e[31m\\u2028": 1\n')
+    assert r"a\nb\x1b[31m\u2028: unknown key" in refused(lambda: Scenario.load("case.yaml"), "case.yaml:1")
+    Path("case.yaml").write_text(f"{'k' * 100_000}: 1\n")
+    refused(lambda: Scenario.load("case.yaml"), "case.yaml:1")
+
+
+@pytest.mark.parametrize("text", [BOMB, "a: &a [*a]\n", "a: &a {b: *a}\n"])
+def test_aliases_of_aliases(folder: Path, text: str):
+    Path("case.yaml").write_text(text)
+    assert "its aliases (*name) stand for too many values" in refused(lambda: Scenario.load("case.yaml"), "case.yaml")
+
+
+def test_one_alias_may_be_used_often(folder: Path):
+    Path("case.yaml").write_text(
+        "extends: hw/mobile.yaml\nseed: &one 1\ncache: {scope: layer, capacity_gb: *one, reset: never}\n"
+    )
+    assert Scenario.load("case.yaml").settings.seed == 1
+
+
+@pytest.mark.parametrize("text", ["a: " + "[" * 3000, "{a: " * 2000, "- " * 2000])
+def test_deep_nesting(folder: Path, text: str):
+    Path("case.yaml").write_text(text)
+    assert "nested more than 50 levels deep" in refused(lambda: Scenario.load("case.yaml"), "case.yaml:1")
+
+
+def test_a_key_with_a_blank(folder: Path):
+    Path("case.yaml").write_text("extends: hw/mobile.yaml\na b: 1\n")
+    assert "a b: unknown key" in refused(lambda: Scenario.load("case.yaml"), "case.yaml:2")
+
+
+def test_a_client_that_is_no_mapping(folder: Path):
+    refused(lambda: Scenario.load("hw/mobile.yaml", assignments={"device.npu": 5}), "device.npu")
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
+def test_names_that_no_file_can_have(folder: Path, name: str):
+    Path("case.yaml").write_text(f"extends: {json.dumps(name)}\n")
+    assert "no such file" in refused(lambda: Scenario.load("case.yaml"), "case.yaml:1")
+    refused(lambda: load_model(f"{name}.yaml"), "model")
+    refused(lambda: load_trace(name), "no such trace")
+    Scenario.load("hw/mobile.yaml", assignments={"trace.path": name})
+
+
+def test_jsonl_with_a_phase_that_is_no_word(folder: Path):
+    record = json.loads(formats.jsonl_text().splitlines()[0])
+    Path("j.jsonl").write_text(json.dumps({**record, "phase": {"a": 1}}))
+    read = lambda: import_trace(Path("j.jsonl"), ImportOptions(model="tiny-moe.yaml"))  # noqa: E731
+    assert "phase must be prefill or decode" in refused(read, "j.jsonl: line 1")
+
+
+def test_npz_with_meta_data_nested_without_end(folder: Path):
+    Path("n.npz").write_bytes(npz_bytes({**formats.npz_arrays(), "meta": np.array("[" * 5000)}))
+    assert "'meta' must be a JSON text" in refused(lambda: import_trace(Path("n.npz"), ImportOptions()), "n.npz")
+
+
+def test_parquet_whose_footer_is_broken(folder: Path):
+    whole = Path("t.parquet").read_bytes()
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    Path("t.parquet").write_bytes(whole[:footer] + b"\xff" * 8 + whole[footer + 8 :])
+    refused(lambda: load_trace("t.parquet"), "t.parquet")
+
+
+HEAD = (
+    f"{FIRST_LINE}\n# model: m\n# layers: 3\n# top_k: 2\n# read_bytes: 10\n# source: s\n# licence: l\n"
+    "token,flash_read_bytes\n"
+)
+
+
+def test_demand_files(folder: Path):
+    path = Path("d.csv")
+    for text, message in (
+        ("", "line 1"),
+        (HEAD + '0,"5\n1,6\n', "line 9: 0 cells"),
+        (HEAD + "0,1e400\n", "line 9: flash_read_bytes"),
+        (HEAD.replace("layers: 3", "layers: 1000000").replace("read_bytes: 10", "read_bytes: 10000000000000"), "layers x top_k"),
+    ):  # fmt: skip
+        path.write_text(text)
+        assert message in refused(lambda: read_demand(path), "d.csv")
+
+
+@pytest.mark.parametrize("value", [1.5, float("inf"), float("nan")])
+def test_a_demand_of_no_whole_bytes_is_not_cut_to_one(folder: Path, value: float):
+    path = Path("d.parquet")
+    header = {"model": "m", "layers": 3, "top_k": 2, "read_bytes": 10, "source": "s", "licence": "l"}
+    table = pa.table({"token": [0], "flash_read_bytes": [value]})
+    pq.write_table(table.replace_schema_metadata({b"slicesim-demand": json.dumps(header)}), path)
+    assert "row 0: flash_read_bytes" in refused(lambda: read_demand(path), "d.parquet")
+
+
+def test_packed_experts_of_a_huge_shape(tmp_path: Path):
+    plain, packed = checkpoint(tmp_path / "m.safetensors", experts=1, layers=(1,)), tmp_path / "p.safetensors"
+    Packing(plain, packed, parse_pair(8, 4, 32)).run()
+    whole = packed.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    header = json.loads(whole[8 : 8 + length])
+    facts = json.loads(header["__metadata__"]["slicesim.amat"])
+    next(iter(facts["tensors"].values()))["shape"] = [2**20, 2**16]
+    header["__metadata__"]["slicesim.amat"] = json.dumps(facts)
+    text = json.dumps(header).encode()
+    packed.write_bytes(len(text).to_bytes(8, "little") + text + whole[8 + length :])
+    unpack = Unpacking(packed, tmp_path / "o.safetensors", "high").run
+    assert "are asked for" in refused(unpack, "p.safetensors: layers.1.experts.0.msb")
+    assert not (tmp_path / "o.safetensors").exists()
+
+
+def test_a_profile_of_a_huge_shape():
+    packed = Packed(shape=[10**12, 10**12], dtype="float16", zlib_base64="eJwDAAAAAAE=")
+    with pytest.raises(ValueError, match="more than a profile may hold"):
+        packed.values()
+
+
+def test_leavings_of_killed_runs_are_removed_and_those_of_live_ones_are_not(tmp_path: Path):
+    dead = max(int(Path("/proc/sys/kernel/pid_max").read_text()), 2**22) + 1
+    for name in (
+        f".o.partial-{dead}",
+        f".o.old-{dead}",
+        f".o.partial-{os.getppid()}",
+        ".o.partial-x",
+        f".p.old-{dead}",
+    ):
+        (tmp_path / name).mkdir()
+    write_folder(tmp_path / "o", {"summary.json": lambda path: path.write_text("{}")})
+    left = {file.name for file in tmp_path.iterdir()}
+    assert left == {"o", f".o.partial-{os.getppid()}", ".o.partial-x", f".p.old-{dead}"}
+
+
+def test_a_sweep_on_a_full_disk_leaves_no_half_of_a_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    store = Store(tmp_path / "o")
+
+    def full(path: Path, *_: object, **__: object) -> None:
+        path.write_bytes(b"{")
+        raise OSError(28, "No space left on device")
+
+    with store.opened():
+        monkeypatch.setattr(Path, "write_text", full)
+        assert "No space left on device" in refused(lambda: store.put("0" * 32, "{}"), "0" * 32)
+        assert list(store.points.iterdir()) == []
