@@ -15,7 +15,10 @@ from slicesim.scenario.document import read_document
 from slicesim.scenario.scenario import validate
 from slicesim.scenario.section import Section
 
-PositiveInt = Annotated[int, Field(ge=1)]
+PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
+
+#: Beyond these a figure is a slip, and sizes in bits would overflow.
+MOST_LAYERS, MOST_EXPERTS, MOST_WEIGHTS = 10_000, 65_536, 10**15
 
 #: Non-expert weights are INT8, symmetric, with one fp16 scale per group of this many (slicemoe.md 1.3).
 NON_EXPERT_GROUP = 128
@@ -93,11 +96,11 @@ class ModelGeometry(Section):
 
     name: str
     source: str = Field(min_length=1)
-    layers: PositiveInt
+    layers: Annotated[int, Field(ge=1, le=MOST_LAYERS)]
     dense_layers: int = Field(0, ge=0, description="leading layers with a dense feed-forward block")
     dense_inner: int = Field(0, ge=0)
     hidden: PositiveInt
-    experts: PositiveInt
+    experts: Annotated[int, Field(ge=1, le=MOST_EXPERTS)]
     top_k: PositiveInt
     expert_inner: PositiveInt
     shared_inner: int = Field(0, ge=0, description="inner width of all shared experts together")
@@ -117,6 +120,8 @@ class ModelGeometry(Section):
             raise ValueError("dense_layers must be below layers: no MoE layer would be left")
         if bool(self.dense_layers) != bool(self.dense_inner):
             raise ValueError("dense_layers and dense_inner go together")
+        if self.total_weights > MOST_WEIGHTS:
+            raise ValueError(f"is a model of {self.total_weights:,} weights, more than any has; is a figure too large?")
         return self
 
     @property

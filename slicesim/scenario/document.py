@@ -205,7 +205,8 @@ def _load(text: str, origin: str, marks: dict[KeyPath, str]) -> Any:
         raise UserError(f"{origin}:{line}: broken YAML: {error.problem}{tab}") from None
     except yaml.YAMLError as error:
         raise UserError(f"{origin}: broken YAML: {_first_line(error)}") from None
-    except (RecursionError, ValueError, OverflowError) as error:
+    except (RecursionError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
+        # PyYAML turns the value of an explicit tag (!!timestamp x) without looking at it.
         raise UserError(f"{origin}: cannot be read as YAML ({_first_line(error)})") from None
 
 

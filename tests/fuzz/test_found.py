@@ -15,6 +15,7 @@ from slicesim.amat.pack import Packing
 from slicesim.amat.pairs import parse_pair
 from slicesim.amat.unpack import Unpacking
 from slicesim.errors import UserError
+from slicesim.live.prompts import read_prompts
 from slicesim.models import load_model
 from slicesim.report.folder import write_folder
 from slicesim.scenario import Scenario
@@ -23,6 +24,7 @@ from slicesim.trace import load_trace
 from slicesim.trace.demand import FIRST_LINE, read_demand
 from slicesim.trace.importers import ImportOptions, import_trace
 from slicesim.trace.twin.profile import Packed
+from slicesim.trace.validate import validate_trace
 from tests.checkpoint.samples import checkpoint
 from tests.fuzz import formats
 from tests.fuzz.harness import require_line
@@ -112,8 +114,11 @@ def test_demand_files(folder: Path):
         ("", "line 1"),
         (HEAD + '0,"5\n1,6\n', "line 9: 0 cells"),
         (HEAD + "0,1e400\n", "line 9: flash_read_bytes"),
-        (HEAD.replace("layers: 3", "layers: 1000000").replace("read_bytes: 10", "read_bytes: 10000000000000"), "layers x top_k"),
-    ):  # fmt: skip
+        (
+            HEAD.replace("layers: 3", "layers: 1000000").replace("read_bytes: 10", f"read_bytes: {10**13}"),
+            "layers x top_k",
+        ),
+    ):
         path.write_text(text)
         assert message in refused(lambda: read_demand(path), "d.csv")
 
@@ -175,3 +180,68 @@ def test_a_sweep_on_a_full_disk_leaves_no_half_of_a_point(tmp_path: Path, monkey
         monkeypatch.setattr(Path, "write_text", full)
         assert "No space left on device" in refused(lambda: store.put("0" * 32, "{}"), "0" * 32)
         assert list(store.points.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["!!timestamp x", "!!bool x", "!!int ''", "!!float x", "!!python/object/apply:os.system [id]"]
+)
+def test_tags_whose_value_does_not_fit(folder: Path, text: str):
+    Path("case.yaml").write_text(f"extends: hw/mobile.yaml\nseed: {text}\n")
+    refused(lambda: Scenario.load("case.yaml"), "case.yaml")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [("hidden", 10**9, "weights, more than any has"), ("layers", 10**8, "less than or equal to 10000"),
+     ("experts", 10**12, "less than or equal to 65536")],
+)  # fmt: skip
+def test_models_larger_than_can_be_counted(folder: Path, key: str, value: int, message: str):
+    text = Path("tiny-moe.yaml").read_text()
+    old = next(line for line in text.splitlines() if line.startswith(f"{key}:"))
+    Path("big.yaml").write_text(
+        text.replace(old, f"{key}: {value}").replace("expert_inner: 32", "expert_inner: 99999999")
+    )
+    assert message in refused(lambda: load_model("big.yaml"), "big.yaml")
+
+
+def test_a_table_that_is_no_text_further_down(folder: Path):
+    Path("c.csv").write_bytes(formats.csv_text().encode() + b"#" * 20_000 + b"\xe9\n")
+    read = lambda: import_trace(Path("c.csv"), ImportOptions(model="tiny-moe.yaml"))  # noqa: E731
+    assert "cannot be read as text" in refused(read, "c.csv")
+
+
+def test_prompts_nested_without_end(tmp_path: Path):
+    (tmp_path / "p.jsonl").write_text('{"a":' * 5000)
+    refused(lambda: read_prompts(tmp_path / "p.jsonl"), "p.jsonl: line 1")
+
+
+@pytest.mark.parametrize("change", [{"w": "c8"}, {"w": "?"}, {"all_probs": "c8"}])
+def test_npz_of_no_real_numbers(folder: Path, change: dict[str, str]):
+    arrays = formats.npz_arrays()
+    arrays["all_probs"] = np.ones((12, 2, 8), np.uint16)
+    Path("n.npz").write_bytes(
+        npz_bytes({**arrays, **{name: arrays[name].astype(kind) for name, kind in change.items()}})
+    )
+    refused(lambda: import_trace(Path("n.npz"), ImportOptions()), "n.npz")
+
+
+def test_npz_without_arrays_and_bombs(folder: Path):
+    Path("n.npz").write_bytes(npz_bytes({}))
+    assert "it holds none" in refused(lambda: import_trace(Path("n.npz"), ImportOptions()), "n.npz")
+    Path("n.npz").write_bytes(npz_bytes({"ids": np.zeros(2**28 + 1, np.uint8)}))
+    assert "would unpack to" in refused(lambda: import_trace(Path("n.npz"), ImportOptions()), "n.npz")
+
+
+@pytest.mark.parametrize("expert", [2**32 + 1, 2**63 - 1, -(2**32) + 1])
+def test_an_expert_that_needs_64_bits_does_not_become_another_one(folder: Path, expert: int):
+    arrays = formats.npz_arrays()
+    arrays["ids"] = arrays["ids"].astype(np.int64)
+    arrays["ids"][0, 0, 0] = expert
+    Path("n.npz").write_bytes(npz_bytes(arrays))
+    assert "expert id outside 0 to 7" in refused(lambda: import_trace(Path("n.npz"), ImportOptions()), "n.npz")
+    table = pq.read_table("t.parquet")
+    rows = table.to_pylist()
+    rows[0]["experts"][0] = expert
+    wide = pa.schema([pa.field(f.name, pa.list_(pa.int64())) if f.name == "experts" else f for f in table.schema])
+    pq.write_table(pa.Table.from_pylist(rows, schema=wide.with_metadata(table.schema.metadata)), "t.parquet")
+    assert "expert id outside 0 to 7" in validate_trace("t.parquet")[0]

@@ -128,7 +128,9 @@ def _damaged_arrays(choice: random.Random, sound: dict[str, Any]) -> dict[str, A
             arrays[name] = array[None]
         case 4 if name != "meta":
             array = array.astype(choice.choice(("i8", "f8")))
-            array.reshape(-1)[choice.randrange(array.size)] = choice.choice((-1, 0, 2, 255, 2**31, 2**62, 300))
+            array.reshape(-1)[choice.randrange(array.size)] = choice.choice(
+                (-1, 0, 2, 255, 2**31, 2**62, 2**32 + 1, 300)
+            )
             arrays[name] = array
         case 5:
             meta = damaged_tree(choice, json.loads(str(sound["meta"])))
@@ -185,8 +187,10 @@ def _damaged_table(choice: random.Random, table: pa.Table) -> pa.Table | None:
             rows[place][name] = choice.choice((-1, 0, 1, 2, 9, 2**15 - 1, 2**31 - 1, 2**62, "prefill", "decode", "x"))
         case 4:
             column = choice.choice(("experts", "scores"))
+            if column == "experts" and choice.random() < 0.5:
+                name, kind = column, pa.list_(pa.int64())
             rows[place][column][choice.randrange(2)] = choice.choice(
-                (None, -1, 0, 7, 8, 2**31 - 1, 1e300, float("nan"))
+                (None, -1, 0, 7, 8, 2**31 - 1, 2**32 + 1, 1e300, float("nan"))
             )
         case 5:
             kind = pa.list_(kind.value_type) if name in ("experts", "scores") else kind

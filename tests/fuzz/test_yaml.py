@@ -64,7 +64,7 @@ def test_scenarios_with_damaged_values(folder: Path) -> None:
     def check(choice: random.Random) -> str:
         _, data = choice.choice(trees)
         _written(file, damaged_tree(choice, data))
-        simulation, _ = refusal(lambda: prepare(Scenario.load(file)), "hw/", "policy", "parquet", "yaml")
+        simulation, _ = refusal(lambda: prepare(Scenario.load(file)), "hw/", "policy", "parquet", "yaml", "/dev/null")
         return "refused" if simulation is None else "sound"
 
     fared = fuzz("scenario_trees", check)
@@ -76,7 +76,7 @@ def test_scenarios_with_damaged_text(folder: Path) -> None:
 
     def check(choice: random.Random) -> str:
         file.write_bytes(damaged_text(choice, choice.choice((*texts, BOMB))))
-        simulation, _ = refusal(lambda: prepare(Scenario.load(file)), "hw/", "policy", "parquet", "yaml")
+        simulation, _ = refusal(lambda: prepare(Scenario.load(file)), "hw/", "policy", "parquet", "yaml", "/dev/null")
         return "refused" if simulation is None else "sound"
 
     fared = fuzz("scenario_texts", check)
@@ -97,7 +97,10 @@ def test_assignments(folder: Path) -> None:
                 value = damaged_text(choice, value).decode(errors="replace")
             texts.append(f"{key}{choice.choice('====: ')}{value}")
         simulation, _ = refusal(
-            lambda: prepare(Scenario.load("hw/mobile.yaml", assignments=parse_assignments(texts))), "--set", "hw/mobile"
+            lambda: prepare(Scenario.load("hw/mobile.yaml", assignments=parse_assignments(texts))),
+            "--set",
+            "hw/mobile",
+            "/dev/null",
         )
         return "refused" if simulation is None else "sound"
 

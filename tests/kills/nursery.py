@@ -76,7 +76,7 @@ class Nursery:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"words": words, "most_bytes": most_bytes, **files}) + "\n")
-        with watched():
+        with watched(300):  # the first command waits for all that is compiled
             during(int(self._process.stdout.readline()))
             status = int(self._process.stdout.readline())
         return os.waitstatus_to_exitcode(status), Path(files["err"]).read_text()
