@@ -49,7 +49,7 @@ class Comparison:
         return comparison(self)
 
     def save(self, folder: str | Path) -> Path:
-        """Write summary.json, comparison.parquet and pareto.png; the folder appears only when whole."""
+        """Write summary.json, comparison.parquet, pareto.png and pareto.svg; the folder appears only when whole."""
         from slicesim.report.comparison import write_comparison
 
         return write_comparison(self, Path(folder))

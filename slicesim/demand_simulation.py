@@ -13,6 +13,7 @@ from slicesim.account import Decided
 from slicesim.checks import check_device
 from slicesim.clock import Clock
 from slicesim.decide import DecodeDemand, SliceSizes
+from slicesim.decide.residency import Residency
 from slicesim.errors import UserError
 from slicesim.hardware import Hardware
 from slicesim.models import ModelGeometry, int8_bytes, load_model
@@ -84,8 +85,8 @@ class DemandSimulation(Replay):
         """Return the device at time 0."""
         return Clock(self.scenario, self.hardware, _WHOLE, self.model)
 
-    def decided(self) -> Iterator[tuple[DecodeDemand, Workload, Decided]]:
-        """Yield the tokens of each table, what they ask of a device, and what was recorded of them."""
+    def decided(self, residency: Residency | None = None) -> Iterator[tuple[DecodeDemand, Workload, Decided]]:
+        """Yield the tokens of each table, what they ask of a device, and what was recorded of them; it has no cache."""
         for places, work in DemandLowering(self.trace, self.model).workloads():
             demand = self._identity(places)
             nothing = GateMass(*(np.zeros(len(places)) for _ in range(6)))

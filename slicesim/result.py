@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +12,10 @@ from typing import Any
 import pandas as pd
 
 from slicesim.decide import DecodeDemand, Demand
+from slicesim.decide.residency import Residency
 from slicesim.policies import Constraint
 from slicesim.report.folder import SUMMARY, write_folder
+from slicesim.report.intervals import COLUMNS, Intervals, intervals, sum_by_request
 from slicesim.report.summary import constraint_report, optimum_report, summarise
 from slicesim.report.timeline import Part, events, write_timeline
 from slicesim.rows import Rows
@@ -34,7 +36,7 @@ class Window:
         if self.tokens_left <= 0 or (has_prompt and not is_decode):
             return
         steps = min(plan.workload.steps, self.tokens_left)
-        self.parts.append((demand, plan, timeline, steps))
+        self.parts.append(Part(demand, plan, timeline, steps))
         self.tokens_left -= steps if is_decode else 0
 
 
@@ -43,16 +45,23 @@ class Result:
     """One run.
 
     summary: the figures, plain data; rows: one row per decode token and one per prompt; window: events for the
-    timeline.
+    timeline; residency: snapshots of the cache, where any were taken.
     """
 
     summary: dict[str, Any]
     rows: Rows
     window: Window
+    residency: Residency | None = None
 
     @classmethod
     def collect(
-        cls, head: dict[str, Any], constraint: Constraint, rows: Rows, window: Window, bound_bytes: int | None = None
+        cls,
+        head: dict[str, Any],
+        constraint: Constraint,
+        rows: Rows,
+        window: Window,
+        bound_bytes: int | None = None,
+        residency: Residency | None = None,
     ) -> Result:
         """Sum up the rows of all demand tables. bound_bytes: least flash bytes of decode, where they are known."""
         summary = {**head, **summarise(rows.phases)}
@@ -60,12 +69,17 @@ class Result:
             summary["decode"]["optimum"] = optimum_report(summary["decode"], bound_bytes)
         summary["decode"]["constraint"] = constraint_report(rows.active, constraint)
         summary["warnings"] = [*head["warnings"], *_hindsight(summary["decode"])]
-        return cls(summary, rows, window)
+        return cls(summary, rows, window, residency)
 
     @cached_property
     def tokens(self) -> pd.DataFrame:
         """All rows: ``phase`` is ``prefill`` or ``decode``, counts, bytes, ps and pJ as the column names say."""
         return self.rows.frame()
+
+    @cached_property
+    def intervals(self) -> Intervals:
+        """95 % bootstrap intervals of the means, over requests."""
+        return intervals(sum_by_request(self.rows.frames(["phase", "request", *COLUMNS])))
 
     @property
     def decode(self) -> dict[str, Any]:
@@ -80,7 +94,7 @@ class Result:
         return part
 
     def events(self) -> pd.DataFrame:
-        """Events of the window: columns track, name, start_ps, duration_ps, step."""
+        """Bars of the window: track, name, start_ps, duration_ps, step, phase, and what more is known of each."""
         return events(self.window.parts)
 
     def to_json(self) -> str:
@@ -88,15 +102,21 @@ class Result:
         return json.dumps(self.summary, indent=2, allow_nan=False) + "\n"
 
     def save(self, folder: str | Path) -> Path:
-        """Write summary.json, tokens.parquet, timeline.json and overview.png; the folder appears only when whole."""
+        """Write summary.json, tokens.parquet, timeline.json, overview.png, overview.svg, and residency.parquet.
+
+        The folder appears only when whole.
+        """
         from slicesim.report.plots import BINS, DRAWN, overview
 
-        files = {
+        files: dict[str, Callable[[Path], object]] = {
             SUMMARY: lambda path: path.write_text(self.to_json(), encoding="utf-8"),
             "tokens.parquet": self.rows.save,
             "timeline.json": lambda path: write_timeline(self.window.parts, self.summary["trace"], path),
             "overview.png": lambda path: overview(self.summary, *self.rows.binned(DRAWN, BINS), path),
         }
+        residency = self.residency
+        if residency is not None and residency.snapshots:
+            files["residency.parquet"] = lambda path: residency.save(path, self.summary["trace"]["layers"])
         return write_folder(Path(folder), files)
 
 

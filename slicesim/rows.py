@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,19 +105,13 @@ class Rows:
         last = _table(self._parts)
         yield last if columns is None else last.select(columns)
 
+    def frames(self, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+        """Yield some columns of all rows, part by part."""
+        return (table.to_pandas() for table in self._tables(columns))
+
     def binned(self, columns: Sequence[str], most: int) -> tuple[pd.DataFrame, int]:
         """Return sums of columns over equally many decode steps in a row, at most ``most`` such bins; and how many."""
-        steps = self.phases[DECODE].steps
-        width = max(1, -(-steps // most))
-        sums = np.zeros((-(-steps // width), len(columns)))
-        first = 0
-        for table in self._tables(["phase", *columns]):
-            decode = table.filter(pc.equal(table["phase"], "decode"))
-            number = (first + np.arange(len(decode))) // width
-            for place, name in enumerate(columns):
-                np.add.at(sums[:, place], number, decode[name].to_numpy())
-            first += len(decode)
-        return pd.DataFrame(sums, columns=list(columns)), width
+        return bin_decode(self._tables(["phase", *columns]), self.phases[DECODE].steps, columns, most)
 
     def save(self, path: Path) -> None:
         """Write all rows as Parquet."""
@@ -146,6 +140,23 @@ class _Spill:
     def tables(self, columns: Sequence[str] | None) -> Iterator[pa.Table]:
         for number in range(self._count):
             yield pq.read_table(self._path / f"{number:06d}.parquet", columns=columns)
+
+
+def bin_decode(tables: Iterable[pa.Table], steps: int, columns: Sequence[str], most: int) -> tuple[pd.DataFrame, int]:
+    """Return sums of columns over equally many decode steps in a row, at most ``most`` such bins; and how many.
+
+    tables: all rows, with ``phase``; steps: decode steps in them.
+    """
+    width = max(1, -(-steps // most))
+    sums = np.zeros((-(-steps // width), len(columns)))
+    first = 0
+    for table in tables:
+        decode = table.filter(pc.equal(table["phase"], "decode"))
+        number = (first + np.arange(len(decode))) // width
+        for place, name in enumerate(columns):
+            np.add.at(sums[:, place], number, decode[name].to_numpy())
+        first += len(decode)
+    return pd.DataFrame(sums, columns=list(columns)), width
 
 
 def _table(parts: Sequence[Mapping[str, NDArray[Any]]]) -> pa.Table:

@@ -100,7 +100,7 @@ class Sensitivity:
         }
 
     def save(self, folder: Path) -> Path:
-        """Write summary.json and tornado.png; the folder appears only when whole."""
+        """Write summary.json, tornado.png and tornado.svg; the folder appears only when whole."""
         import json
 
         from slicesim.report.sensitivity import tornado_plot

@@ -28,13 +28,14 @@ from slicesim.checks import (
 )
 from slicesim.clock import Clock
 from slicesim.decide import DecodeDemand, Demand, Request, SliceSizes, decide
+from slicesim.decide.residency import Residency
 from slicesim.decide.settle import settled
 from slicesim.decide.visits import Visitor
 from slicesim.errors import UserError
 from slicesim.hardware import Hardware
 from slicesim.models import ModelGeometry, int8_bytes, load_model
 from slicesim.policies import Constraint, Policy, build_policy
-from slicesim.policies.wishes import timed_alike, with_wishes
+from slicesim.policies.wishes import with_wishes
 from slicesim.quality import GateMass
 from slicesim.scenario import Scenario
 from slicesim.schedule import LOWERING_KEYS, Lowering, Parallel, Plan, Shapes, Timeline, Workload
@@ -97,24 +98,6 @@ def compare(
     return [simulation.run(progress, headroom=True) for simulation in prepared.simulations]
 
 
-def prepare_comparison(
-    config: str | Path,
-    policies: Sequence[str],
-    *,
-    model: str | None = None,
-    trace: str | Path | None = None,
-    set: Mapping[str, Any] | None = None,
-) -> list[Simulation]:
-    """Check all policies before the first one runs; the trace is read once."""
-    shared: Trace | None = None
-    simulations = []
-    scenarios = [Scenario.load(config, model=model, trace=trace, policy=name, assignments=set) for name in policies]
-    for scenario in timed_alike(scenarios):
-        simulations.append(Simulation.prepare(scenario, shared))
-        shared = simulations[0].trace
-    return simulations
-
-
 class Replay(ABC):
     """What can be put on a device's clock: a replay of routing, or of a recorded load (``DemandSimulation``)."""
 
@@ -127,8 +110,11 @@ class Replay(ABC):
         """What holds its miss rate down."""
 
     @abstractmethod
-    def decided(self) -> Iterator[tuple[Demand, Workload, Decided]]:
-        """Yield each demand table, what it asks of a device, and what it says by itself."""
+    def decided(self, residency: Residency | None = None) -> Iterator[tuple[Demand, Workload, Decided]]:
+        """Yield each demand table, what it asks of a device, and what it says by itself.
+
+        residency: takes snapshots of the cache on the way, where there is one.
+        """
 
     @abstractmethod
     def clock(self) -> Clock:
@@ -178,8 +164,9 @@ def replay_together(
     windows = [Window(simulation.scenario.settings.schedule.timeline_tokens) for simulation in simulations]
     rows = [Rows(getattr(simulation.constraint, "start_step", 0)) for simulation in simulations]
     bound = first.flash_bound() if headroom else None
+    residency = Residency() if any(window.tokens_left for window in windows) else None
     done = 0
-    for demand, work, decided in first.decided():
+    for demand, work, decided in first.decided(residency):
         if bound is not None:
             bound.add(demand)
         for clock, window, own in zip(clocks, windows, rows, strict=True):
@@ -195,7 +182,7 @@ def replay_together(
         clock.finish()
     bound_bytes = None if bound is None else bound.decode_bytes()[0]
     for simulation, window in zip(simulations, windows, strict=True):
-        yield Result.collect(simulation.describe(), simulation.constraint, rows.pop(0), window, bound_bytes)
+        yield Result.collect(simulation.describe(), simulation.constraint, rows.pop(0), window, bound_bytes, residency)
 
 
 @dataclass(frozen=True)
@@ -251,12 +238,12 @@ class Simulation(Replay):
         """Return the device at time 0."""
         return Clock(self.scenario, self.hardware, self.sizes, self.model)
 
-    def decided(self) -> Iterator[tuple[Demand, Workload, Decided]]:
+    def decided(self, residency: Residency | None = None) -> Iterator[tuple[Demand, Workload, Decided]]:
         """Yield each demand table, what it asks of a device, and what it says by itself."""
         shapes = Shapes(self.model, self.sizes, self.trace.header.layers)
         lower = Lowering(shapes, self.scenario.settings.schedule)
         spread = self._spread()
-        decision = decide(self.request())
+        decision = decide(self.request(), residency)
         tables = ((demand, spread(demand, lower(demand))) for demand in decision)
         for demand, work in ahead(tables) if decision.is_compiled else tables:
             mass = GateMass.of(demand, self.sizes, self.scenario.settings.amat)

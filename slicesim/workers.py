@@ -6,9 +6,10 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from threading import Thread, current_thread, main_thread
-from typing import Any
+from typing import Any, Protocol
 
 from slicesim.errors import UserError
 from slicesim.trace import Trace, load_trace
@@ -21,29 +22,103 @@ def cores() -> int:
     return int(cpu_count())
 
 
-def in_processes(
-    work: Callable[..., Any], calls: Iterable[tuple[Any, ...]], jobs: int, kept: str = ""
-) -> Iterator[Any]:
-    """Yield what ``work`` returns for each call's arguments, as they finish, with ``jobs`` processes at once.
+#: Work, and the arguments of one call of it: plain data.
+Work = Callable[..., Any]
+Arguments = tuple[Any, ...]
 
-    kept: what is not lost where a process is killed. Relative paths are read from the folder that is current now.
-    """
+#: Processes that a call may cost, running alone, before it is given up.
+_DEATHS = 3
+
+
+class Pool(Protocol):
+    """Where work is done. slots: calls at once."""
+
+    @property
+    def slots(self) -> int:
+        """Calls at once."""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this process sees files as the workers do, and may do a single call's work itself."""
+
+    def each(self, work: Work, calls: Iterable[Arguments], kept: str = "") -> Iterator[Any]:
+        """Yield what ``work`` returns for each call's arguments, as they finish.
+
+        kept: what is not lost where the work has to be given up. Relative paths are read from the folder that is
+        current now. Raises UserError where workers die over and over.
+        """
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Processes on this machine. When one is killed, the rest of the work goes on in fresh ones."""
+
+    slots: int
+    is_here: bool = True
+
+    def each(self, work: Work, calls: Iterable[Arguments], kept: str = "") -> Iterator[Any]:
+        """Yield what ``work`` returns for each call's arguments, as they finish.
+
+        A killed process takes the others down with it, and nothing tells whose call was to blame: all that were begun
+        are run last, one at a time.
+        """
+        from joblib.externals.loky.process_executor import BrokenProcessPool  # type: ignore[import-untyped]
+
+        folder = os.getcwd()
+        left = dict(enumerate(calls))
+        begun: dict[int, Arguments] = {}
+
+        def begin() -> Iterator[Arguments]:
+            while left:
+                number = next(iter(left))
+                begun[number] = left.pop(number)
+                yield number, folder, work, begun[number]
+
+        suspects: dict[int, Arguments] = {}
+        while left:
+            try:
+                for number, result in parallel(_in_process, begin(), self.slots):
+                    del begun[number]
+                    yield result
+            except BrokenProcessPool:
+                suspects.update(begun)
+                begun.clear()
+        for arguments in suspects.values():
+            yield _alone((0, folder, work, arguments), kept)
+
+
+def _alone(call: Arguments, kept: str) -> Any:
+    """Do what may have cost a process, again and again, with nothing beside it."""
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+
+    for _ in range(_DEATHS):
+        try:
+            ((_, result),) = parallel(_in_process, [call], jobs=2)  # of one job, joblib does it in this process
+            return result
+        except BrokenProcessPool:
+            continue
+    raise UserError(f"a worker process was killed {_DEATHS} times over the same work (out of memory?){kept}")
+
+
+def parallel(work: Work, calls: Iterable[Arguments], jobs: int) -> Iterator[Any]:
+    """Yield results as they finish, by joblib's backend of the moment."""
     from joblib import Parallel, delayed
-    from joblib.externals.loky.process_executor import TerminatedWorkerError  # type: ignore[import-untyped]
 
-    folder = os.getcwd()
-    tasks = (delayed(_in_worker)(folder, work, arguments) for arguments in calls)
-    try:
-        yield from Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")(tasks)
-    except TerminatedWorkerError:
-        raise UserError(f"a worker process was killed (out of memory?): run again with fewer --jobs{kept}") from None
+    run = Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
+    results: Iterator[Any] = run(delayed(work)(*arguments) for arguments in calls)
+    return results
 
 
-def _in_worker(folder: str, work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+def in_processes(work: Work, calls: Iterable[Arguments], jobs: int, kept: str = "") -> Iterator[Any]:
+    """Yield what ``work`` returns for each call's arguments, as they finish, with ``jobs`` processes at once."""
+    return Processes(jobs).each(work, calls, kept)
+
+
+def _in_process(number: int, folder: str, work: Work, arguments: Arguments) -> tuple[int, Any]:
     """Work in another process. folder: from which relative paths are read; it may have been started in another one."""
     _settle()
     os.chdir(folder)
-    return work(*arguments)
+    return number, work(*arguments)
 
 
 @cache

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from slicesim.simulation import Progress
 
 ERRORS = "errors.csv"
-PLOTS = ("errors.png", "errors.svg")
+PLOT = "errors.png"
 
 
 @dataclass
@@ -97,7 +97,7 @@ class Study:
         def table(path: Path) -> None:
             self.frame().to_csv(path, index=False)
 
-        return write_folder(folder, {SUMMARY: summary, ERRORS: table, **dict.fromkeys(PLOTS, plot)})
+        return write_folder(folder, {SUMMARY: summary, ERRORS: table, PLOT: plot})
 
 
 class Survey:

@@ -7,12 +7,12 @@ import sys
 
 import typer
 
-from slicesim.cli import amat, device, live, policies, trace
+from slicesim.cli import amat, device, live, policies, report, trace
 from slicesim.cli.app import app
 from slicesim.cli.console import Interrupted, interrupt
 from slicesim.errors import UserError
 
-__all__ = ["amat", "app", "device", "live", "main", "policies", "trace"]
+__all__ = ["amat", "app", "device", "live", "main", "policies", "report", "trace"]
 
 
 def main() -> None:

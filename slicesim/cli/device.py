@@ -49,8 +49,9 @@ def run(
     if json:
         sys.stdout.write(result.to_json())
         return
-    print_table(run_table(result.summary))
+    print_table(run_table(result.summary, result.intervals))
     typer.echo(f"written: {folder}/ (summary.json, tokens.parquet, timeline.json for ui.perfetto.dev, overview.png)")
+    typer.echo(f"see it:  slicesim report {folder}")
 
 
 @app.command()
@@ -127,17 +128,17 @@ def mrc(
     json: JsonOption = False,
 ) -> None:
     """Miss rates and flash traffic over cache sizes: one pass for LRU, replays for other policies."""
+    from slicesim.comparison import prepare
     from slicesim.curves import miss_rate_curves
     from slicesim.report.curves import mrc_notes, mrc_tables
     from slicesim.report.folder import check_free
     from slicesim.scenario import parse_assignments
-    from slicesim.simulation import prepare_comparison
 
     folder = out or Path("results") / f"{config.stem}-mrc"
     check_free(folder)
-    simulations = prepare_comparison(
-        config, policy_names(policies), model=model, trace=trace, set=parse_assignments(set_ or [])
-    )
+    prepared = prepare(config, policy_names(policies), model=model, trace=trace, set=parse_assignments(set_ or []))
+    warn([f"left out: {policy}: {reason}" for policy, reason in prepared.left_out.items()])
+    simulations = prepared.simulations
     requests = [simulation.request() for simulation in simulations]
     with progress_bar("replaying", len(requests) * points) as progress:
         study = miss_rate_curves(
@@ -158,28 +159,36 @@ def mrc(
 
 @app.command()
 def sweep(
-    config: Annotated[Path, typer.Argument(metavar="SWEEP", help="Sweep file (YAML): a scenario and a grid.", **FILE)],
+    config: Annotated[
+        Path, typer.Argument(metavar="SWEEP", help="Sweep file (YAML): a scenario, and a grid or a search.", **FILE)
+    ],
     jobs: Annotated[int, typer.Option(min=1, help="Processes at once.")] = 1,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLACE", help="Instead of --jobs: tcp://HOST:PORT of a dask scheduler, or local:N processes."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Result folder [default: results/NAME of the sweep].", readable=False)
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Run a grid of scenarios into one table; a second call runs only what is missing."""
+    """Run many scenarios, a grid or a search, into one table; a second call runs only what is missing."""
     from slicesim.report.sweep import sweep_json, sweep_table, sweep_warnings
     from slicesim.sweeps import prepare_sweep
 
     prepared = prepare_sweep(config, out)
-    with progress_bar("sweeping", len(prepared.tasks)) as progress:
-        outcome = prepared.run(jobs, progress)
+    with progress_bar("sweeping", prepared.size) as progress:
+        outcome = prepared.run(jobs, progress, cluster)
     heed_interrupt()
     warn(sweep_warnings(outcome))
     if json:
         print_json(sweep_json(outcome))
         return
     print_table(sweep_table(outcome))
-    typer.echo(f"{len(prepared.tasks)} points: {outcome.found} found finished, {outcome.ran} run")
-    typer.echo(f"written: {outcome.folder}/ (sweep.parquet, points/)")
+    typer.echo(f"{len(outcome.frame)} points: {outcome.found} found finished, {outcome.ran} run")
+    typer.echo(f"written: {outcome.folder}/ ({', '.join(outcome.files)})")
 
 
 @app.command()
@@ -227,14 +236,14 @@ def validate(
     ] = None,
 ) -> None:
     """Regenerate the page of errors: measured and simulated figures, row by row."""
-    from slicesim.report.devices import SHIPPED
+    from slicesim.shipped import HWCONFIGS, shipped
     from slicesim.validation.page import all_tables, render, summary
 
     if data is not None and not data.is_dir():
         raise UserError(f"{data}: no such folder; leave --data out to keep the last figures of rows that need it")
     if out.is_dir():
         raise UserError(f"{out}: is a folder; give the name of a file with --out")
-    tables = all_tables(devices or SHIPPED, data)
+    tables = all_tables(devices or shipped() / HWCONFIGS, data)
     page = render(tables, out.read_text(encoding="utf-8") if out.is_file() else "")
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(page, encoding="utf-8")
@@ -258,6 +267,18 @@ def devices(
         print_json(found)
     else:
         print_table(devices_table(found))
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder to put them in.", readable=False)] = Path("."),
+) -> None:
+    """Copy the shipped device files and traces here, to run and to change."""
+    from slicesim.shipped import HWCONFIGS, copy_shipped
+
+    for place in copy_shipped(folder):
+        typer.echo(f"written: {place}/")
+    typer.echo(f"now try: slicesim run {folder / HWCONFIGS / 'mobile.yaml'}")
 
 
 @app.command()

@@ -130,7 +130,7 @@ class Study:
         }
 
     def save(self, folder: str | Path, description: dict[str, Any]) -> Path:
-        """Write summary.json, mrc.parquet and mrc.png; the folder appears only when whole."""
+        """Write summary.json, mrc.parquet, mrc.png and mrc.svg; the folder appears only when whole."""
         from slicesim.report.curves import mrc_plot
 
         text = json.dumps(description, indent=2, allow_nan=False) + "\n"

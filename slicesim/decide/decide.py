@@ -9,11 +9,21 @@ from functools import partial
 import numpy as np
 
 from slicesim.decide import judge
-from slicesim.decide.demand import LSB_FETCHED, LSB_HIT, MSB_FETCHED, MSB_HIT, DecodeDemand, Demand, has
+from slicesim.decide.demand import (
+    LSB_FETCHED,
+    LSB_HIT,
+    MSB_FETCHED,
+    MSB_HIT,
+    DecodeDemand,
+    Demand,
+    PrefillDemand,
+    has,
+)
 from slicesim.decide.faults import faults_of
 from slicesim.decide.future import Future
 from slicesim.decide.plane import Plane, Request
 from slicesim.decide.prefill import PromptCounts
+from slicesim.decide.residency import Residency
 from slicesim.errors import UserError
 from slicesim.policies import LSB, MSB
 from slicesim.policies.constraint import NoConstraint
@@ -26,21 +36,24 @@ from slicesim.trace.table import PREFILL, TraceBlock
 TOKENS_PER_TABLE = 512
 
 
-def decide(request: Request) -> Decision:
+def decide(request: Request, residency: Residency | None = None) -> Decision:
     """Return the demand tables, to be gone through once.
 
     One PrefillDemand per prompt and DecodeDemands of at most TOKENS_PER_TABLE tokens, in trace order.
+    residency: takes snapshots of the cache on the way.
     """
-    return Decision(request)
+    return Decision(request, residency)
 
 
 class Decision(Plane):
     """One replay of a trace; where its constraint must know the future, after as many before it as that asks for."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, residency: Residency | None = None) -> None:
         if request.policy.constraint.needs_future:
             request = _with_strength(request, _strength(request))
         super().__init__(request)
+        self.residency = residency
+        self._last = (-1, -1)
         if request.policy.eviction.needs_future:
             self.future = Future.of(self._requested(), self.state)
 
@@ -55,7 +68,7 @@ class Decision(Plane):
         for segment in self._segments():
             if segment.starts_request:
                 if prompt is not None:
-                    yield self.stream(prompt, request)
+                    yield self._prefill(prompt, request)
                     prompt = None
                 request = segment.request
                 self.begin_request()
@@ -64,13 +77,25 @@ class Decision(Plane):
                 self.count(prompt, segment.block.ids, segment.block.scores)
             else:
                 if prompt is not None:
-                    yield self.stream(prompt, request)
+                    yield self._prefill(prompt, request)
                     prompt = None
                 for start in range(0, len(segment.block), TOKENS_PER_TABLE):
                     part = segment.block.part(start, start + TOKENS_PER_TABLE)
                     yield self._decode(part, segment.first_position + start)
         if prompt is not None:
-            yield self.stream(prompt, request)
+            yield self._prefill(prompt, request)
+        if self.residency is not None:
+            self.residency.end(*self._last, self.state)
+
+    def _prefill(self, prompt: PromptCounts, request: int) -> PrefillDemand:
+        demand = self.stream(prompt, request)
+        self._passed(1, request, -1)
+        return demand
+
+    def _passed(self, rows: int, request: int, token: int) -> None:
+        if self.residency is not None:
+            self._last = request, token
+            self.residency.passed(rows, request, token, self.state)
 
     def _segments(self) -> Iterator[Segment]:
         return segments(self.request.trace, self.request.split, self.request.max_tokens)
@@ -79,9 +104,15 @@ class Decision(Plane):
         context = first_position + 1 + np.arange(len(block), dtype=np.int64)
         demand = DecodeDemand.empty(block.request, block.token, context, block.ids.shape, self.most_prefetches)
         tokens = self.tokens(block.ids, block.scores, block.logits)
-        batches, done = len(block) * self.layers, 0
-        while done < batches:
-            done = self.serve(done, batches, tokens, demand)
+        done = 0
+        while done < len(block):
+            # The loop is only interrupted where a snapshot is due.
+            stop = len(block) if self.residency is None else min(len(block), done + self.residency.rows_left)
+            batch = done * self.layers
+            while batch < stop * self.layers:
+                batch = self.serve(batch, stop * self.layers, tokens, demand)
+            self._passed(stop - done, int(block.request[stop - 1]), int(block.token[stop - 1]))
+            done = stop
         return demand
 
     def _requested(self) -> Iterator[tuple[IntArray, IntArray]]:

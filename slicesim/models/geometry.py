@@ -31,14 +31,14 @@ Matrices = tuple[int, int, int]
 class LatentAttention(Section):
     """Multi-head latent attention (DeepSeek-V2): keys and values are kept as one compressed vector."""
 
-    kind: Literal["mla"]
-    heads: PositiveInt
-    kv_lora_rank: PositiveInt
-    q_lora_rank: PositiveInt | None = None
-    rope_head_dim: PositiveInt
-    nope_head_dim: PositiveInt
-    value_head_dim: PositiveInt
-    source: str
+    kind: Literal["mla"] = Field(description="which kind of attention")
+    heads: PositiveInt = Field(description="`num_attention_heads` of config.json")
+    kv_lora_rank: PositiveInt = Field(description="width of the compressed keys and values")
+    q_lora_rank: PositiveInt | None = Field(None, description="width of the compressed query; none: not compressed")
+    rope_head_dim: PositiveInt = Field(description="`qk_rope_head_dim`")
+    nope_head_dim: PositiveInt = Field(description="`qk_nope_head_dim`")
+    value_head_dim: PositiveInt = Field(description="`v_head_dim`")
+    source: str = Field(description="where the figures come from")
 
     def matrices(self, hidden: int) -> tuple[Matrices, ...]:
         """Weight matrices of one layer's attention; each head's up-projection is absorbed into query and value."""
@@ -66,11 +66,11 @@ class LatentAttention(Section):
 class GroupedAttention(Section):
     """Grouped-query attention; ``kv_heads == heads`` is plain multi-head attention."""
 
-    kind: Literal["gqa"]
-    heads: PositiveInt
-    kv_heads: PositiveInt
-    head_dim: PositiveInt
-    source: str
+    kind: Literal["gqa"] = Field(description="which kind of attention")
+    heads: PositiveInt = Field(description="`num_attention_heads` of config.json")
+    kv_heads: PositiveInt = Field(description="`num_key_value_heads`")
+    head_dim: PositiveInt = Field(description="width of one head")
+    source: str = Field(description="where the figures come from")
 
     def matrices(self, hidden: int) -> tuple[Matrices, ...]:
         """Weight matrices of one layer's attention: query, key, value, output."""
@@ -94,20 +94,22 @@ class GroupedAttention(Section):
 class ModelGeometry(Section):
     """A MoE model as slicesim needs it."""
 
-    name: str
-    source: str = Field(min_length=1)
-    layers: Annotated[int, Field(ge=1, le=MOST_LAYERS)]
+    name: str = Field(description="as traces name it")
+    source: str = Field(min_length=1, description="where the figures come from")
+    layers: int = Field(ge=1, le=MOST_LAYERS, description="all layers, dense ones included")
     dense_layers: int = Field(0, ge=0, description="leading layers with a dense feed-forward block")
-    dense_inner: int = Field(0, ge=0)
-    hidden: PositiveInt
-    experts: Annotated[int, Field(ge=1, le=MOST_EXPERTS)]
-    top_k: PositiveInt
-    expert_inner: PositiveInt
+    dense_inner: int = Field(0, ge=0, description="inner width of a dense block")
+    hidden: PositiveInt = Field(description="width of the residual stream")
+    experts: int = Field(ge=1, le=MOST_EXPERTS, description="routed experts of one layer")
+    top_k: PositiveInt = Field(description="routed experts that one token uses")
+    expert_inner: PositiveInt = Field(description="inner width of one routed expert")
     shared_inner: int = Field(0, ge=0, description="inner width of all shared experts together")
-    attention: Annotated[LatentAttention | GroupedAttention, Field(discriminator="kind")]
+    attention: Annotated[LatentAttention | GroupedAttention, Field(discriminator="kind")] = Field(
+        description="by its kind"
+    )
     sliding_window: PositiveInt | None = Field(None, description="window of every second layer, from layer 0")
-    vocabulary: PositiveInt
-    tied_embeddings: bool = False
+    vocabulary: PositiveInt = Field(description="tokens that the LM head tells apart")
+    tied_embeddings: bool = Field(False, description="LM head and embedding share their weights")
     gate: Literal["softmax", "renormalised"] = Field(
         description="gate weights: softmax over all experts as they are, or scaled to sum to 1 over the top-k"
     )

@@ -10,6 +10,7 @@ from rich.table import Table
 from slicesim.amat.alternatives import METHODS
 from slicesim.amat.error import sqnr_db
 from slicesim.report.curves import COLOURS, MARKERS
+from slicesim.report.figure import PAGE_IN, canvas, write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,19 +51,12 @@ def worst_table(study: Study) -> Table:
 
 def error_plot(study: Study, path: Path) -> None:
     """Draw relative MSE: over all tensors by pair and method, and its spread over the tensors for the MSB slice."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    with plt.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": ""}):
-        figure, (bars, spread) = plt.subplots(1, 2, figsize=(11, 4.8), layout="constrained")
+    with canvas(PAGE_IN, 3.8, 1, 2) as (figure, (bars, spread)):
         _bars(bars, study)
         _spread(spread, study)
-        figure.suptitle(f"{_title(study)}\n{_caption(study)}", fontsize=11)
-        figure.legend(*bars.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
-        figure.savefig(path, dpi=120, metadata={"Date": None} if path.suffix == ".svg" else {"Software": None})
-        plt.close(figure)
+        figure.suptitle(f"{_title(study)}\n{_caption(study)}")
+        figure.legend(*bars.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        write(figure, path)
 
 
 def _bars(axis: Axes, study: Study) -> None:
@@ -87,7 +81,7 @@ def _spread(axis: Axes, study: Study) -> None:
         axis.plot(ranks, values, marker=MARKERS[pair % len(MARKERS)], markersize=3, color="black",
                   linewidth=1, alpha=0.8 - 0.5 * pair / len(study.pairs), label=_bits(amat))  # fmt: skip
         axis.annotate(f"{_bits(amat)} bits", (ranks[-1], values[-1]), xytext=(0, 5), textcoords="offset points",
-                      ha="right", fontsize=8)  # fmt: skip
+                      ha="right")  # fmt: skip
     _log_scale(axis, study)
     axis.set_xlim(0, 100)
     axis.set_xlabel("tensors, ranked by error (%)")

@@ -122,7 +122,7 @@ def comparison_notes(compared: Comparison) -> list[str]:
 
 
 def write_comparison(compared: Comparison, folder: Path) -> Path:
-    """Write summary.json, comparison.parquet and pareto.png; the folder appears only when whole."""
+    """Write summary.json, comparison.parquet, pareto.png and pareto.svg; the folder appears only when whole."""
     description = compared.describe()
     text = json.dumps(description, indent=2, allow_nan=False) + "\n"
     files: dict[str, Callable[[Path], object]] = {

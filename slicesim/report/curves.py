@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from slicesim.report.figure import finish
+from slicesim.report.figure import PAGE_IN, TEXT, canvas, finish
 from slicesim.report.tables import Summary, provenance
 
 if TYPE_CHECKING:
@@ -62,16 +62,10 @@ def mrc_notes(study: Summary) -> list[str]:
 
 
 def mrc_plot(study: Summary, drawn: pd.DataFrame, path: Path) -> None:
-    """Draw miss rate and flash traffic over cache size into one PNG: decode, or prefill where nothing is decoded."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
+    """Draw miss rate and flash traffic over cache size (PNG and SVG): decode, or prefill where nothing is decoded."""
     phase = "decode" if (drawn["phase"] == "decode").any() else "prefill"
     shown = drawn[drawn["phase"] == phase]
-    with plt.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure, (rate, flash) = plt.subplots(1, 2, figsize=(11, 4.8), layout="constrained")
+    with canvas(PAGE_IN, 3.2 + 0.17 * len(study["curves"]), 1, 2) as (figure, (rate, flash)):
         _lines(rate, study, shown, "miss_rate_slices", 100)
         _lines(flash, study, shown, "flash_bytes_per_token", 1e-6)
         rate.set_ylabel(f"miss rate of slice requests, {phase} (%)")
@@ -79,9 +73,7 @@ def mrc_plot(study: Summary, drawn: pd.DataFrame, path: Path) -> None:
         if phase == "decode":
             _cliffs(rate, study)
             _cliffs(flash, study)
-        figure.legend(
-            *flash.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=8
-        )
+        figure.legend(*flash.get_legend_handles_labels(), loc="outside lower center")
         finish(figure, f"{_title(study)}, {phase}", study["trace"], path)
 
 
@@ -140,7 +132,7 @@ def _cliffs(axis: Axes, study: Summary) -> None:
         names = ", ".join(study["curves"][number]["policy"] for number in numbers)
         axis.axvline(place, color=_colour(numbers[0]), linestyle=":", linewidth=1)
         axis.text(
-            place, 0.02, f"cliff: {names}", rotation=90, ha="right", va="bottom", fontsize=7,
+            place, 0.02, f"cliff: {names}", rotation=90, ha="right", va="bottom", fontsize=TEXT,
             color=_colour(numbers[0]), transform=axis.get_xaxis_transform(),
         )  # fmt: skip
 

@@ -11,9 +11,7 @@ from slicesim.checks import check_device
 from slicesim.errors import UserError
 from slicesim.hardware import Hardware
 from slicesim.scenario import Scenario
-
-#: Beside the package in a checkout, wherever the command is called from.
-SHIPPED = Path(__file__).resolve().parents[2] / "hwconfigs"
+from slicesim.shipped import HWCONFIGS, shipped
 
 
 def list_devices(folder: Path | None = None) -> list[dict[str, Any]]:
@@ -21,7 +19,7 @@ def list_devices(folder: Path | None = None) -> list[dict[str, Any]]:
 
     Raises UserError where a file is not valid, or there is none.
     """
-    folder = folder or SHIPPED
+    folder = folder or shipped() / HWCONFIGS
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give one with scenario files")
     paths = sorted(folder.glob("*.yaml"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from slicesim.report.curves import COLOURS
-from slicesim.report.figure import finish
+from slicesim.report.figure import LANDSCAPE_IN, TEXT, canvas, finish
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,18 +52,12 @@ def pareto_front(rows: Sequence[Row]) -> list[Row]:
 
 
 def pareto_plot(rows: Sequence[Row], heading: str, trace: Mapping[str, Any], path: Path) -> None:
-    """Draw energy per token over the quality proxy into a PNG; each label bears the policy's headroom.
+    """Draw energy per token over the quality proxy (PNG and SVG); each label bears the policy's headroom.
 
     rows: of ``report.comparison``; trace: the summary's part of that name.
     """
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
     drawn = [row for row in rows if _is_drawn(row)]
-    with plt.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure, axis = plt.subplots(figsize=(11, max(7.0, 0.155 * len(drawn))), layout="constrained")
+    with canvas(LANDSCAPE_IN, max(6.0, 0.165 * len(drawn))) as (figure, axis):
         _points(axis, drawn)
         _front(axis, pareto_front(drawn))
         axis.set_xlabel("expected relative MSE of the experts' output (open-loop proxy; less is better)")
@@ -71,7 +65,7 @@ def pareto_plot(rows: Sequence[Row], heading: str, trace: Mapping[str, Any], pat
         _scale(axis, drawn)
         axis.grid(alpha=0.25, linewidth=0.5)
         if drawn:
-            axis.legend(frameon=False, fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.08))
+            axis.legend(ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.08))
         figure.canvas.draw()
         _labels(axis, drawn)
         finish(figure, heading, trace, path)
@@ -128,7 +122,7 @@ def _labels(axis: Axes, rows: Sequence[Row]) -> None:
             headroom = row["headroom"]
             axis.annotate(
                 row["policy"] + (f"  {headroom:.2f}x" if headroom else ""),
-                (row[QUALITY], row[ENERGY] * 1e-9), tuple(at), fontsize=7, va="center",
+                (row[QUALITY], row[ENERGY] * 1e-9), tuple(at), fontsize=TEXT, va="center",
                 ha="left" if right else "right", color=_LOOKS[row["objects"]].colour,
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
                 arrowprops={

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from slicesim.report.figure import finish
+from slicesim.report.figure import PAGE_IN, canvas, finish
 from slicesim.report.tables import title
 
 if TYPE_CHECKING:
@@ -35,16 +35,10 @@ TIMES = (
 
 
 def overview(summary: dict[str, Any], sums: pd.DataFrame, width: int, path: Path) -> None:
-    """Draw latency, energy, look-ups and quality of a run into a PNG. sums: DRAWN over ``width`` decode tokens each."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
+    """Draw latency, energy, look-ups and quality of a run. sums: DRAWN over ``width`` decode tokens each."""
     tokens = summary["decode"]["tokens"]
     mean = sums.div(np.minimum(width, tokens - width * sums.index), axis=0)
-    with plt.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure, axes = plt.subplots(2, 2, figsize=(11, 7), layout="constrained")
+    with canvas(PAGE_IN, 5.6, 2, 2) as (figure, axes):
         _latency(axes[0][0], mean, width)
         _energy(axes[0][1], summary)
         _lookups(axes[1][0], mean, width)
@@ -64,14 +58,16 @@ def _stack(axis: Axes, frame: pd.DataFrame, width: int, colours: list[str]) -> N
         low, high = (np.append(values, values[-1]) for values in (below, above))
         axis.fill_between(edges, low, high, step="post", color=colour, label=name, linewidth=0)  # faster than bars
         below = above
+    axis.set_xlim(0, edges[-1])
+    axis.set_ylim(bottom=0)
 
 
 def _legend(axis: Axes) -> None:
     if not axis.has_data():
         return
     axis.legend(
-        frameon=False, fontsize=8, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.17), columnspacing=0.9,
-        handlelength=1.2,
+        ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.18), columnspacing=0.7, handlelength=0.9,
+        handletextpad=0.4,
     )  # fmt: skip
 
 
@@ -89,11 +85,12 @@ def _energy(axis: Axes, summary: dict[str, Any]) -> None:
     per_token = summary["decode"]["energy_pj_per_token"]
     tiers = (*TIERS, "interconnect") if per_token["interconnect"] else TIERS
     values = [(per_token[tier] or 0.0) / 1e9 for tier in tiers]
+    axis.margins(y=0.1)
     bars = axis.bar(tiers, values, color=[COLOURS[tier] for tier in tiers])
-    axis.bar_label(bars, fmt="%.2f", fontsize=8)
+    axis.bar_label(bars, fmt="%.2f")
     total, non_expert = ((per_token[name] or 0.0) / 1e9 for name in ("total", "non_expert"))
     axis.set_ylabel("energy per decode token (mJ)")
-    axis.set_title(f"Energy: {total:.1f} mJ per token, {total - non_expert:.1f} without non-expert traffic")
+    axis.set_title(f"Energy: {total:.1f} mJ per token, {total - non_expert:.1f} of it expert")
 
 
 def _lookups(axis: Axes, mean: pd.DataFrame, width: int) -> None:

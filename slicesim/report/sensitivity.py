@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from slicesim.report.figure import finish
+from slicesim.report.figure import LANDSCAPE_IN, canvas, finish
 from slicesim.report.tables import provenance, title
 
 if TYPE_CHECKING:
@@ -63,21 +63,15 @@ def _moving(found: Sensitivity) -> list[Ends]:
 
 
 def tornado_plot(found: Sensitivity, path: Path) -> None:
-    """Draw the coefficients that move each figure most into one PNG."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
+    """Draw the coefficients that move each figure most (PNG and SVG)."""
     base = found.base
     most = max(1, *(len(_largest(found, name)) for name, _ in _FIGURES))
-    with plt.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure, axes = plt.subplots(1, 2, figsize=(14, 2.2 + 0.3 * most), layout="constrained")
+    with canvas(LANDSCAPE_IN, 1.8 + 0.3 * most, 1, 2) as (figure, axes):
         values = (f"{base.tokens_per_s:.3g} tokens/s", f"{base.energy_pj_per_token * 1e-9:.3g} mJ/token")
         for axis, (name, label), value in zip(axes, _FIGURES, values, strict=True):
             _bars(axis, found, name)
             axis.set_xlabel(f"change of {label} (% of {value})")
-        axes[0].legend(title="coefficient: low - value - high", frameon=False, fontsize=8, loc="lower right")
+        axes[0].legend(title="coefficient: low - value - high", loc="lower right")
         finish(figure, title(found.head), found.head["trace"], path, rotation=15)
 
 

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.table import Table
 
+from slicesim.report.intervals import Intervals
 from slicesim.report.label import label_of, leading_kind
+
+#: Below so many requests an interval over them is not to be relied on.
+FEW = 10
 
 #: What ``summary.json`` holds.
 Summary = dict[str, Any]
+
+
+class Line(NamedTuple):
+    """A headline figure as text, and how: its path in the summary's phase, a factor to its unit, a format."""
+
+    label: str
+    prefill: str
+    decode: str
+    path: tuple[str, ...] = ()
+    factor: float = 1.0
+    form: str = "{}"
 
 
 def figure(part: Summary, path: Sequence[str]) -> float | None:
@@ -51,31 +66,54 @@ def is_demand(summary: Summary) -> bool:
     return bool(summary["trace"].get("kind") == "demand")
 
 
-def run_table(summary: Summary) -> Table:
-    """Return the headline figures of one run, prefill and decode apart."""
-    table = Table(title=title(summary), caption=provenance(summary))
+def run_table(summary: Summary, intervals: Intervals) -> Table:
+    """Return the headline figures of one run, prefill and decode apart; intervals where there are several requests."""
+    several = intervals.requests["decode"] > 1
+    table = Table(title=title(summary), caption=provenance(summary) + f"; {sureness(intervals)}" * several)
     table.add_column("")
     for phase in ("prefill", "decode"):
         table.add_column(phase, justify="right")
-    for label, *cells in _rows(summary):
-        table.add_row(label, *cells)
+    if several:
+        table.add_column("95 % interval", justify="right")
+    for label, *cells, path, factor, form in headline(summary):
+        ends = intervals.get("decode", *path)
+        between = f"{cell(ends[0], factor, form)} - {cell(ends[1], factor, form)}" if ends else ""
+        table.add_row(label, *cells, *[between] * several)
     return table
 
 
-def _rows(summary: Summary) -> list[tuple[str, str, str]]:
+def sureness(intervals: Intervals) -> str:
+    """Say in a few words what the intervals rest on."""
+    count = intervals.requests["decode"]
+    if count < 2:
+        return "one request: no interval" if count else "no decode tokens"
+    few = ", which is few: they are too narrow" if count < FEW else ""
+    return f"95 % bootstrap intervals over {count} requests{few}"
+
+
+def headline(summary: Summary) -> list[Line]:
+    """Return the headline figures of a run, in the order in which they are read."""
     parts = (summary["prefill"], summary["decode"])
 
-    def row(label: str, path: Sequence[str], factor: float, form: str) -> tuple[str, str, str]:
+    def row(label: str, path: tuple[str, ...], factor: float, form: str) -> Line:
         prefill, decode = (cell(figure(part, path), factor, form) for part in parts)
-        return label, prefill, decode
+        return Line(label, prefill, decode, path, factor, form)
 
-    ttft = summary["prefill"]["ttft_ps"]
+    ttft, latency = summary["prefill"]["ttft_ps"], summary["decode"]["latency_ps"]
+    milliseconds = (1e-9, "{:,.1f}")
     rows = [
         row("tokens", ("tokens",), 1, "{:,.0f}"),
-        ("time to first token (ms, mean)", cell(ttft["mean"] if ttft else None, 1e-9, "{:,.1f}"), ""),
-        ("latency per token (ms): mean", "", cell(summary["decode"]["latency_ps"]["mean"], 1e-9, "{:,.1f}")),
+        Line(
+            "time to first token (ms, mean)",
+            cell(ttft["mean"] if ttft else None, *milliseconds),
+            "",
+            ("ttft_ps", "mean"),
+            *milliseconds,
+        ),
     ]
-    rows += [(f"   {q}", "", cell(summary["decode"]["latency_ps"][q], 1e-9, "{:,.1f}")) for q in ("p50", "p95", "p99")]
+    for name in ("mean", "p50", "p95", "p99"):
+        label = "latency per token (ms): mean" if name == "mean" else f"   {name}"
+        rows += [Line(label, "", cell(latency[name], *milliseconds), ("latency_ps", name), *milliseconds)]
     rows += [row("tokens/s", ("tokens_per_s",), 1, "{:,.2f}")]
     rows += [row("energy per token (mJ)", ("energy_pj_per_token", "total"), 1e-9, "{:,.2f}")]
     tiers = ("flash", "dram", "sram", "npu", "background")
@@ -85,10 +123,10 @@ def _rows(summary: Summary) -> list[tuple[str, str, str]]:
     rows += [row(f"   {kind} (%)", ("miss_rate", kind.lower()), 100, "{:.2f}") for kind in ("MSB", "LSB")]
     rows += [row("   by bytes (%)", ("miss_rate", "bytes"), 100, "{:.2f}")]
     flash = [cell(flash_bytes_per_token(part), 1e-6, "{:,.1f}") for part in parts]
-    rows += [("flash read per token (MB)", flash[0], flash[1])]
+    rows += [Line("flash read per token (MB)", flash[0], flash[1], ("flash_bytes_per_token",), 1e-6, "{:,.1f}")]
     if "optimum" in summary["decode"]:
         headroom = summary["decode"]["optimum"]["headroom"]
-        rows += [("   over the least for the same look-ups", "", cell(headroom, 1, "{:.2f}x"))]
+        rows += [Line("   over the least for the same look-ups", "", cell(headroom, 1, "{:.2f}x"))]
     denied = ("degraded", "substituted", "dropped")
     rows += [row(f"denied: {name}", ("denied", name), 1, "{:,.0f}") for name in denied]
     rows += [row("gate mass at high precision (%)", ("quality", "high_mass"), 100, "{:.1f}")]

@@ -14,8 +14,8 @@ from slicesim.scenario.section import Section
 class Flash(Section):
     """Flash storage: lanes behind one queue, and a pipe that they share."""
 
-    kind: str
-    capacity_gb: Positive
+    kind: str = Field(description="what it is, for tables")
+    capacity_gb: Positive = Field(description="what the chip holds; the experts must fit")
     bandwidth_gbs: Positive = Field(description="ceiling of the shared pipe")
     lanes: Count = Field(description="reads in service at once")
     lane_bandwidth_gbs: Positive = Field(description="rate of one lane")
@@ -27,8 +27,8 @@ class Flash(Section):
     queues: Count | None = Field(None, description="command queues; none: one (UFS)")
     hot_share: Share | None = Field(None, description="ceiling of the hot device over that of the cold one; none: 1")
     hot_time_constant_s: Positive | None = Field(None, description="busy time in which the device warms up (1 - 1/e)")
-    energy_pj_per_bit: NotNegative
-    background_power_mw: NotNegative
+    energy_pj_per_bit: NotNegative = Field(description="read, link included")
+    background_power_mw: NotNegative = Field(description="drawn at all times")
 
     @model_validator(mode="after")
     def _warms_up_wholly(self) -> Flash:
@@ -40,8 +40,8 @@ class Flash(Section):
 class _Dram(Section):
     """What both forms of DRAM say."""
 
-    kind: str
-    capacity_gb: Positive
+    kind: str = Field(description="what it is, for tables")
+    capacity_gb: Positive = Field(description="what the chips hold; cache and non-expert weights must fit")
 
     @model_validator(mode="before")
     @classmethod
@@ -66,7 +66,7 @@ class PlainDram(_Dram):
     energy_pj_per_bit: NotNegative = Field(description="read or write, without row activation")
     row_kib: Positive = Field(description="bytes opened by one row activation, over all channels")
     activation_energy_pj: NotNegative = Field(description="one row activation and precharge")
-    background_power_mw: NotNegative
+    background_power_mw: NotNegative = Field(description="standby and refresh, at all times")
 
 
 class MemoryDram(_Dram):
@@ -103,11 +103,11 @@ class Sram(Section):
     Energy: three coefficients, or from capacity and node; neither beside an all-in figure of the client.
     """
 
-    capacity_kib: Positive
+    capacity_kib: Positive = Field(description="what it holds")
     tile_kib: Positive | None = Field(None, description="weights that come in at once; none: the array's own size")
-    read_energy_pj_per_byte: NotNegative | None = None
-    write_energy_pj_per_byte: NotNegative | None = None
-    leakage_power_mw: NotNegative | None = None
+    read_energy_pj_per_byte: NotNegative | None = Field(None, description="one of the three plain energies")
+    write_energy_pj_per_byte: NotNegative | None = Field(None, description="one of the three plain energies")
+    leakage_power_mw: NotNegative | None = Field(None, description="one of the three plain energies")
     node_nm: Literal[45, 22, 7, 5, 4] | None = Field(None, description="energy by capacity and node")
     cells: Literal["lop", "mobile", "lstp"] | None = Field(None, description="kind of cell: leakage by capacity")
 
@@ -146,8 +146,8 @@ class Client(Section):
     dequant_ps_per_weight: NotNegative | None = Field(None, description="the same as a time for each expert weight")
     efficiency_tops_per_w: Positive | None = Field(None, description="all-in: MACs, SRAM and leakage together")
     mac_energy_pj: NotNegative | None = Field(None, description="one INT8 MAC with accumulation")
-    dequant_energy_pj_per_weight: NotNegative | None = None
-    background_power_mw: NotNegative | None = None
+    dequant_energy_pj_per_weight: NotNegative | None = Field(None, description="beside mac_energy_pj")
+    background_power_mw: NotNegative | None = Field(None, description="drawn at all times; beside mac_energy_pj")
 
     @model_validator(mode="after")
     def _dequantised_once(self) -> Client:
@@ -159,7 +159,7 @@ class Client(Section):
 class _Npu(Client):
     """What both forms of NPU say."""
 
-    clock_ghz: Positive
+    clock_ghz: Positive = Field(description="of the array")
     bit_cost: Literal["proportional", "bricks"] = Field(
         description="work of narrow weights: bits / 8, or 2-bit bricks ceil(a/2) x ceil(w/2)"
     )
@@ -230,14 +230,14 @@ class Device(Section):
     interconnect: there are several such devices (expert parallelism).
     """
 
-    name: str
-    compute: Literal["npu", "cpu"] = "npu"
-    flash: Flash
-    dram: Dram
-    sram: Sram
-    npu: Npu | None = None
-    cpu: Cpu | None = None
-    interconnect: Interconnect | None = None
+    name: str = Field(description="name in tables and plots")
+    compute: Literal["npu", "cpu"] = Field("npu", description="which of the two clients runs the model")
+    flash: Flash = Field(description="where all routed experts lie")
+    dram: Dram = Field(description="where the cache and all other weights lie; by plain figures or by memory")
+    sram: Sram = Field(description="what the client computes from")
+    npu: Npu | None = Field(None, description="by its peak or by the shape of its array; needed if compute is npu")
+    cpu: Cpu | None = Field(None, description="needed if compute is cpu")
+    interconnect: Interconnect | None = Field(None, description="none: one device")
 
     @property
     def client(self) -> MacNpu | ArrayNpu | Cpu:

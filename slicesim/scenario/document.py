@@ -16,7 +16,9 @@ from slicesim.errors import UserError
 KeyPath = tuple[str | int, ...]
 
 #: A mapping with one of these keys is one thing (a coefficient, a strategy, a preset): a child file replaces it whole.
+#: The device is not: a child file may give it a name of its own and change a few figures.
 IDENTITY_KEYS = frozenset({"value", "name", "preset"})
+DEVICE: KeyPath = ("device",)
 
 
 #: No file of ours is nested half as deep; PyYAML takes a time that grows with the square of the depth.
@@ -127,7 +129,7 @@ def _merge(
         here = (*path, key)
         old = merged.get(key)
         both = isinstance(value, Mapping) and isinstance(old, Mapping)
-        if both and not IDENTITY_KEYS.intersection(value):
+        if both and (here == DEVICE or not IDENTITY_KEYS.intersection(value)):
             merged[key] = _merge(old, value, here, marks)  # type: ignore[arg-type]
         else:
             for stale in [p for p in marks if p[: len(here)] == here]:

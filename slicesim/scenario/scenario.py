@@ -170,7 +170,8 @@ def _known_keys(schema: type[BaseModel], path: KeyPath) -> list[str]:
     forms = [schema]
     for part in path:
         fields = [form.model_fields[str(part)] for form in forms if str(part) in form.model_fields]
-        forms = [section for field in fields for section in _sections(field.annotation)]
+        if fields:  # else a name that the user gave, in a mapping of sections
+            forms = [section for field in fields for section in _sections(field.annotation)]
     return list(dict.fromkeys(key for form in forms for key in form.model_fields))
 
 

@@ -17,7 +17,7 @@ from slicesim.scenario.software import Software
 class TraceSection(Section):
     """Which routing trace, and how it is cut."""
 
-    path: str = Field(min_length=1)
+    path: str = Field(min_length=1, description="Parquet, or any format that can be imported")
     split: Literal["recorded", "all-decode"] | float = Field(
         "recorded", description="recorded phases, all-decode, or the fraction of each request that is prompt"
     )
@@ -39,9 +39,9 @@ class TraceSection(Section):
 class Amat(Section):
     """Bit pair and group of the asymmetric code (SliceMoE, section on AMAT)."""
 
-    high_bits: int = Field(8, ge=3, le=8)
-    low_bits: int = Field(4, ge=2, le=7)
-    group: int = Field(32, ge=1, le=4096)
+    high_bits: int = Field(8, ge=3, le=8, description="bits of a weight from MSB and LSB slice together")
+    low_bits: int = Field(4, ge=2, le=7, description="bits of a weight from the MSB slice alone; below high_bits")
+    group: int = Field(32, ge=1, le=4096, description="weights that share a scale and a zero point")
 
     @model_validator(mode="after")
     def _high_above_low(self) -> Amat:
@@ -77,14 +77,14 @@ class StrategyChoice(BaseModel):
 class PolicyParts(Section):
     """The strategies that make a policy; a part left out is taken from the preset."""
 
-    routing: StrategyChoice | None = None
-    precision: StrategyChoice | None = None
-    eviction: StrategyChoice | None = None
-    fetch: StrategyChoice | None = None
-    prefetch: StrategyChoice | None = None
-    warmup: StrategyChoice | None = None
-    constraint: StrategyChoice | None = None
-    placement: StrategyChoice | None = None
+    routing: StrategyChoice | None = Field(None, description="which experts a token is sent to")
+    precision: StrategyChoice | None = Field(None, description="which experts need high precision")
+    eviction: StrategyChoice | None = Field(None, description="who leaves the cache")
+    fetch: StrategyChoice | None = Field(None, description="what is read on demand")
+    prefetch: StrategyChoice | None = Field(None, description="what is read before it is asked for")
+    warmup: StrategyChoice | None = Field(None, description="what prefill leaves for decode")
+    constraint: StrategyChoice | None = Field(None, description="how a miss rate is held")
+    placement: StrategyChoice | None = Field(None, description="which of several devices holds which expert")
     prefill_precision: Literal["high", "threshold"] | None = Field(
         None, description="slices streamed in prefill: all of them, or by the decode rule"
     )
@@ -93,14 +93,18 @@ class PolicyParts(Section):
 class Policy(PolicyParts):
     """A preset, its parts replaced one by one where given."""
 
-    preset: str = "slicemoe"
+    preset: str = Field("slicemoe", description="`slicesim policies` lists them")
 
 
 class Schedule(Section):
     """Which engine puts the demand table on the clock, and what may overlap."""
 
     engine: Literal["fast", "reference"] = Field("fast", description="compiled, or SimPy: the same picoseconds")
-    overlap: Literal["serial", "layer", "prefetch"] = "layer"
+    overlap: Literal["serial", "layer", "prefetch"] = Field(
+        "layer",
+        description="a layer waits for all its reads (serial), an expert for its own ones (layer), or as layer with "
+        "reads ahead (prefetch)",
+    )
     pipeline: Literal["expert", "matrix"] = Field(
         "expert", description="an expert is one operation, or one for each weight matrix, waiting for its own reads"
     )
@@ -118,15 +122,15 @@ class Schedule(Section):
 class Settings(Section):
     """The whole scenario as written in YAML."""
 
-    device: Device
+    device: Device = Field(description="the hardware")
     model: str = Field(min_length=1, description="name of a shipped model, or path of a model file")
-    trace: TraceSection
-    amat: Amat = Amat()
-    cache: Cache
-    policy: Policy = Policy()
-    schedule: Schedule = Schedule()
-    software: Software | None = None
-    seed: int = Field(0, ge=0)
+    trace: TraceSection = Field(description="the recorded or made routing")
+    amat: Amat = Field(Amat(), description="how experts are quantised and sliced")
+    cache: Cache = Field(description="experts in DRAM")
+    policy: Policy = Field(Policy(), description="who decides what is cached, read and computed how")
+    schedule: Schedule = Field(Schedule(), description="what may run at the same time")
+    software: Software | None = Field(None, description="costs of the inference engine; none: nothing")
+    seed: int = Field(0, ge=0, description="of strategies that draw lots")
 
 
 def scenario_schema() -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,8 @@ import pandas as pd
 
 from slicesim.errors import UserError
 from slicesim.report.folder import check_free
-from slicesim.whole_file import whole_file
 
-POINTS, TABLE = "points", "sweep.parquet"
+POINTS, TABLE, FRONT = "points", "sweep.parquet", "pareto.png"
 
 _END = b"}\n"
 
@@ -40,7 +40,7 @@ class Store:
                     raise UserError(
                         f"{self.folder}: another sweep is at work here; wait for it, or choose another --out"
                     ) from None
-                for partial in (*self.points.glob(".*.partial"), *self.folder.glob(".*.partial")):
+                for partial in (*self.points.glob(".*.partial*"), *self.folder.glob(".*.partial*")):
                     partial.unlink()
                 yield
 
@@ -75,13 +75,25 @@ class Store:
         self._put(table, lambda path: frame.to_parquet(path, index=False))
         return pd.read_parquet(table)
 
+    def write_front(self, draw: Callable[[Path], object] | None) -> None:
+        """Draw the picture of the front; without ``draw``, one of an earlier call is taken away."""
+        picture = self.folder / FRONT
+        if draw is None:
+            picture.unlink(missing_ok=True)
+        else:
+            self._put(picture, draw, ending=picture.suffix)  # which says what is drawn
+
     def _path(self, digest: str) -> Path:
         return self.points / f"{digest}.json"
 
     @staticmethod
-    def _put(path: Path, write: Any) -> None:
-        with whole_file(path) as partial:
+    def _put(path: Path, write: Callable[[Path], object], ending: str = "") -> None:
+        partial = path.with_name(f".{path.name}.partial{ending}")
+        try:
             write(partial)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ import pandas as pd
 from pandas.api.types import is_object_dtype
 
 from slicesim.report.label import flags
+from slicesim.sweeps.figures import figures
+from slicesim.sweeps.goals import NO_GOALS, Goals
 
 
 def row(values: Mapping[str, Any], digest: str, summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -18,7 +20,7 @@ def row(values: Mapping[str, Any], digest: str, summary: Mapping[str, Any]) -> d
     return {
         **{key: _cell(value) for key, value in values.items()},
         "policy": summary["policy"],
-        **{name: value for phase in ("decode", "prefill") for name, value in _figures(phase, summary[phase])},
+        **figures(summary),
         "warnings": "; ".join(summary["warnings"]),
         **flags(summary["trace"]),
         "trace_sha256": summary["trace"]["sha256"],
@@ -28,8 +30,8 @@ def row(values: Mapping[str, Any], digest: str, summary: Mapping[str, Any]) -> d
     }
 
 
-def table(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Join rows; a figure that a point does not have is null there."""
+def table(rows: list[dict[str, Any]], goals: Goals = NO_GOALS) -> pd.DataFrame:
+    """Join rows, each judged by the goals; a figure that a point does not have is null there."""
     frame = pd.DataFrame({name: [row.get(name) for row in rows] for name in _names(rows)})
     for name in filter(lambda name: is_object_dtype(frame[name]), frame.columns):
         column = frame[name]
@@ -38,22 +40,18 @@ def table(rows: list[dict[str, Any]]) -> pd.DataFrame:
             frame[name] = np.nan
         elif len(kinds) > 1:
             frame[name] = [None if value is None else str(value) for value in column]
+    judged, after = goals.columns(rows), list(frame.columns).index("policy") + 1 if goals else 0
+    for name in reversed(judged.columns):
+        frame.insert(after, name, judged[name])
     return frame
 
 
 def _names(rows: list[dict[str, Any]]) -> list[str]:
     """Names of all columns; a group of figures that some points lack as a whole is no column of its own."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    groups = {name[:end] for name in names for end, letter in enumerate(name) if letter == "."}
+    figures = [name for name in names if name.startswith(("decode.", "prefill."))]
+    groups = {name[:end] for name in figures for end, letter in enumerate(name) if letter == "."}
     return [name for name in names if name not in groups]
-
-
-def _figures(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        for key, part in value.items():
-            yield from _figures(f"{name}.{key}", part)
-    else:
-        yield name, value
 
 
 def _cell(value: Any) -> Any:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from slicesim.policies import presets
 
-FILES = ["comparison.parquet", "pareto.png", "summary.json"]
+FILES = ["comparison.parquet", "pareto.png", "pareto.svg", "summary.json"]
 NEED_LOGITS = "reroutes, but the trace holds only the top-k"
 
 

@@ -40,7 +40,7 @@ def test_run(slicesim, load):
     assert summary["decode"]["requests"] == {"msb": 0, "lsb": 0}
     assert summary["decode"]["bytes"]["flash_read"] == 12000
     assert sorted(path.name for path in (load / "o").iterdir()) == [
-        "overview.png", "summary.json", "timeline.json", "tokens.parquet",
+        "overview.png", "overview.svg", "summary.json", "timeline.json", "tokens.parquet",
     ]  # fmt: skip
 
 
@@ -93,7 +93,7 @@ def test_sensitivity(slicesim, here):
     assert "device.flash.energy_pj_per_bit" in output.out
     assert "SYNTHETIC trace t.parquet" in output.out
     assert "written: s/ (summary.json, tornado.png)" in output.out
-    assert sorted(path.name for path in (here / "s").iterdir()) == ["summary.json", "tornado.png"]
+    assert sorted(path.name for path in (here / "s").iterdir()) == ["summary.json", "tornado.png", "tornado.svg"]
 
 
 def test_sensitivity_of_a_recorded_load_as_json(slicesim, load):

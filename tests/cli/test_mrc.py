@@ -16,7 +16,12 @@ def test_table_notes_and_files(slicesim, here):
     assert "lru-high (one pass): LRU cliff at" in out
     assert "belady (replay): optimal for objects of equal size only" in out
     assert out.rstrip().endswith("written: results/c-mrc/ (summary.json, mrc.parquet, mrc.png)")
-    assert {file.name for file in (here / "results/c-mrc").iterdir()} == {"summary.json", "mrc.parquet", "mrc.png"}
+    assert {file.name for file in (here / "results/c-mrc").iterdir()} == {
+        "summary.json",
+        "mrc.parquet",
+        "mrc.png",
+        "mrc.svg",
+    }
     code, _, err = slicesim("mrc", "c.yaml", "--points", 4)  # an earlier result is replaced
     assert code == 0, err
 

@@ -14,7 +14,7 @@ import pytest
 from slicesim.compiled import COMPILING
 from tests.kit import DATA, ROOT
 
-FILES = ["overview.png", "summary.json", "timeline.json", "tokens.parquet"]
+FILES = ["overview.png", "overview.svg", "residency.parquet", "summary.json", "timeline.json", "tokens.parquet"]
 
 
 def names(folder):

@@ -132,7 +132,7 @@ def test_rows_and_files(tmp_path):
     np.testing.assert_allclose(whole["flash_bytes_per_token"], whole["msb_misses"] * 35 / 60)
     assert whole["miss_rate_lsb"].isna().all()
     folder = study.save(tmp_path / "out", study.describe(HEAD))
-    assert {file.name for file in folder.iterdir()} == {"summary.json", "mrc.parquet", "mrc.png"}
+    assert {file.name for file in folder.iterdir()} == {"summary.json", "mrc.parquet", "mrc.png", "mrc.svg"}
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "mrc.parquet"), frame, check_dtype=False)
 
 

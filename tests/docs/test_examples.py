@@ -12,7 +12,9 @@ import pytest
 
 from tests.kit import ROOT
 
-PAGES = [ROOT / "README.md", ROOT / "traces" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+#: The tutorial is walked through from top to bottom (test_walkthroughs.py).
+DOCS = [page for page in sorted((ROOT / "docs").glob("*.md")) if page.stem != "tutorial"]
+PAGES = [ROOT / "README.md", ROOT / "traces" / "README.md", *DOCS]
 
 
 def blocks(language: str) -> list[str]:
@@ -22,12 +24,12 @@ def blocks(language: str) -> list[str]:
     return found
 
 
-COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if line.strip()]
+#: The lines of one block share a folder and run in sequence, so a later line may read what an earlier one wrote.
+COMMAND_BLOCKS = blocks("sh")
 PROGRAMS = [block for block in blocks("python") if not block.startswith("# examples:")]
 
-
 #: Commands that need the extra ``capture``: run where torch is.
-LIVE_COMMANDS = [line for block in blocks("sh capture") for line in block.splitlines() if line.strip()]
+LIVE_COMMAND_BLOCKS = blocks("sh capture")
 
 
 @pytest.fixture
@@ -37,20 +39,25 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("command", LIVE_COMMANDS)
-def test_live_command(command, checkout):
+def run_in_sequence(block: str, folder: Path) -> None:
+    for command in filter(str.strip, block.splitlines()):
+        words = shlex.split(command)
+        assert words[0] in ("slicesim", "python")
+        words = ["-m", *words] if words[0] == "slicesim" else words[1:]
+        done = subprocess.run([sys.executable, *words], cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        assert done.stdout.strip(), command
+
+
+@pytest.mark.parametrize("block", LIVE_COMMAND_BLOCKS)
+def test_live_commands(block, checkout):
     pytest.importorskip("torch")
-    test_command(command, checkout)
+    run_in_sequence(block, checkout)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_command(command, checkout):
-    words = shlex.split(command)
-    assert words[0] in ("slicesim", "python")
-    words = ["-m", *words] if words[0] == "slicesim" else words[1:]
-    done = subprocess.run([sys.executable, *words], cwd=checkout, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip()
+@pytest.mark.parametrize("block", COMMAND_BLOCKS)
+def test_commands(block, checkout):
+    run_in_sequence(block, checkout)
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -60,8 +67,8 @@ def test_program(program, checkout):
 
 
 def test_the_pages_hold_examples():
-    assert len(COMMANDS) >= 5
-    assert len(LIVE_COMMANDS) >= 2
+    assert len(COMMAND_BLOCKS) >= 5
+    assert len(LIVE_COMMAND_BLOCKS) >= 1
     assert len(PROGRAMS) >= 1
 
 

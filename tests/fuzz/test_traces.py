@@ -168,6 +168,12 @@ def test_parquet_tables(folder: Path) -> None:
     assert min(fared["refused"], fared["sound"]) > 0
 
 
+KINDS = (
+    pa.int8(), pa.uint64(), pa.float32(), pa.string(), pa.bool_(), pa.list_(pa.int64()), pa.binary(), pa.null(),
+    pa.large_string(), pa.list_(pa.float16()), pa.large_list(pa.int64()), pa.timestamp("us"),
+)  # fmt: skip
+
+
 def _damaged_table(choice: random.Random, table: pa.Table) -> pa.Table | None:
     header = json.loads(table.schema.metadata[METADATA_KEY])
     rows = table.to_pylist()
@@ -178,9 +184,7 @@ def _damaged_table(choice: random.Random, table: pa.Table) -> pa.Table | None:
         case 0:
             return table.drop_columns([name])
         case 1:
-            kinds = (pa.int8(), pa.uint64(), pa.float32(), pa.string(), pa.bool_(), pa.list_(pa.int64()), pa.binary(),
-                     pa.large_string(), pa.list_(pa.float16()), pa.large_list(pa.int64()), pa.timestamp("us"), pa.null())  # fmt: skip
-            kind = choice.choice(kinds)
+            kind = choice.choice(KINDS)
         case 2:
             rows[place][name] = None
         case 3:

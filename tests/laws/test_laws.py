@@ -236,7 +236,14 @@ def test_same_scenario_and_seed_give_the_same_bytes(seed, policy, overlap, tmp_p
     for name in ("a", "b"):
         run(trace, policy=policy, schedule__overlap=overlap, seed=seed).save(folder / name)
     files = sorted(path.name for path in (folder / "a").iterdir())
-    assert files == ["overview.png", "summary.json", "timeline.json", "tokens.parquet"]
+    assert files == [
+        "overview.png",
+        "overview.svg",
+        "residency.parquet",
+        "summary.json",
+        "timeline.json",
+        "tokens.parquet",
+    ]
     for name in files:
         assert (folder / "a" / name).read_bytes() == (folder / "b" / name).read_bytes(), name
 

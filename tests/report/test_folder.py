@@ -11,7 +11,7 @@ from slicesim.errors import UserError
 from slicesim.report.folder import check_free, write_folder
 from tests.kit import random_trace, run
 
-FILES = ["overview.png", "summary.json", "timeline.json", "tokens.parquet"]
+FILES = ["overview.png", "overview.svg", "residency.parquet", "summary.json", "timeline.json", "tokens.parquet"]
 
 
 def names(folder):

@@ -10,6 +10,7 @@ from slicesim.report.label import kind, label_of, leading_kind
 from slicesim.report.sweep import sweep_table
 from slicesim.report.tables import info_table, provenance
 from slicesim.report.timeline import write_timeline
+from slicesim.sweeps.goals import NO_GOALS
 
 REAL = {"path": "t.parquet", "source": "a phone", "synthetic": False}
 MICRO = {**REAL, "micro_model": True}
@@ -66,6 +67,7 @@ def test_sweeps_say_what_their_traces_are():
         """As much of a sweep as the table reads: two points without figures."""
 
         keys = ()
+        goals = NO_GOALS
         figures = dict.fromkeys(
             ("decode.tokens_per_s", "decode.latency_ps.mean", "decode.energy_pj_per_token.total",
              "decode.miss_rate.slices", "decode.quality.expected_rel_mse"),

@@ -72,15 +72,29 @@ def test_the_file(result, tmp_path):
     entries = content["traceEvents"]
     about = [e for e in entries if e["ph"] == "M"]
     bars = [e for e in entries if e["ph"] == "X"]
-    assert len(about) + len(bars) == len(entries)
+    assert {e["ph"] for e in entries} == {"M", "X", "C", "s", "f"}
     assert next(e for e in about if e["name"] == "process_name")["args"]["name"] == "slicesim (synthetic trace)"
     named = {e["tid"]: e["args"]["name"] for e in about if e["name"] == "thread_name"}
     frame = result.events()
     assert [named[e["tid"]] for e in bars] == frame["track"].tolist()
-    assert all(set(e) == {"ph", "pid", "tid", "name", "ts", "dur"} for e in bars)
-    for key, column in (("ts", "start_ps"), ("dur", "duration_ps")):
-        micro = np.array([e[key] for e in bars])
-        assert np.array_equal(np.rint(micro * 1e6).astype(np.int64), frame[column].to_numpy())
+    assert [e["cat"] for e in bars] == frame["phase"].tolist()
+    assert [e["args"]["duration_ps"] for e in bars] == frame["duration_ps"].tolist()
+    start, end = frame["start_ps"].to_numpy(), (frame["start_ps"] + frame["duration_ps"]).to_numpy()
+    written = np.array([[e["ts"], e["ts"] + e["dur"]] for e in bars])
+    assert np.array_equal(np.rint(written * 1000).astype(np.int64).T, (np.stack((start, end)) + 500) // 1000)
+    for key in ("request", "token", "layer", "expert", "bytes", "busy_ps", "slice", "cache", "why"):
+        known = frame[key].notna()
+        assert [e["args"].get(key) for e in bars] == [v if k else None for v, k in zip(frame[key], known, strict=True)]
+
+
+def test_a_step_is_computing_and_stalls(result):
+    """Of each step: its operations' computing time, and what the NPU waited for, by cause, are its latency."""
+    bars = result.events()
+    spent = bars[bars["track"].isin(["stall: flash", "stall: DRAM"])].groupby("step")["duration_ps"].sum()
+    busy = bars[bars["track"] == "NPU"].groupby("step")["busy_ps"].sum()
+    tokens = bars[bars["track"] == "token"].set_index("step")["duration_ps"]
+    assert (busy.add(spent) == tokens.reindex(busy.index)).all()
+    assert len(busy) == len(tokens)
 
 
 def test_the_window_is_bounded():

@@ -52,6 +52,14 @@ def test_extends(folder):
     assert document.where(("a", "source")).endswith("child.yaml:3")
 
 
+def test_a_device_laid_over_another_takes_a_name_and_keeps_the_rest(folder):
+    write(folder / "base.yaml", "device: {name: base, flash: {kind: UFS, lanes: {value: 4}}, dram: {kind: LPDDR}}\n")
+    child = write(folder / "c.yaml", "extends: base.yaml\ndevice: {name: mine, flash: {lanes: {value: 8}}}\n")
+    assert read_document(child).data["device"] == {
+        "name": "mine", "flash": {"kind": "UFS", "lanes": {"value": 8}}, "dram": {"kind": "LPDDR"},
+    }  # fmt: skip
+
+
 def test_extends_twice(folder):
     write(folder / "a.yaml", "x: 1\ny: 1\nz: 1\n")
     write(folder / "b.yaml", "extends: a.yaml\ny: 2\nz: 2\n")

@@ -5,24 +5,29 @@ from __future__ import annotations
 import pytest
 
 from slicesim.errors import UserError
-from slicesim.sweeps.grid import read_sweep
+from slicesim.sweeps import prepare_sweep
+from slicesim.sweeps.file import Point, read_sweep
 from tests.sweeps.conftest import SWEEP
 
 
+def read_points(path: str = "s.yaml") -> list[Point]:
+    return [task.point for task in prepare_sweep(path, "o").tasks]
+
+
 def test_policies_vary_slowest_and_the_last_key_fastest(folder):
-    plan = read_sweep("s.yaml")
-    assert plan.keys == ("device.flash.bandwidth_gbs", "cache.capacity_gb", "schedule.overlap")
-    assert len(plan.points) == 24
-    first, second, last = plan.points[0], plan.points[1], plan.points[-1]
-    assert first.values == {plan.keys[0]: 1.0, plan.keys[1]: 0.00004032, plan.keys[2]: "serial"}
-    assert second.values == {**first.values, plan.keys[2]: "layer"}
+    keys, points = read_sweep("s.yaml").keys, read_points()
+    assert keys == ("device.flash.bandwidth_gbs", "cache.capacity_gb", "schedule.overlap")
+    assert len(points) == 24
+    first, second, last = points[0], points[1], points[-1]
+    assert first.values == {keys[0]: 1.0, keys[1]: 0.00004032, keys[2]: "serial"}
+    assert second.values == {**first.values, keys[2]: "layer"}
     assert first.scenario.settings.policy.preset == "lru-high"
     assert last.scenario.settings.policy.preset == "slicemoe"
     assert last.scenario.settings.schedule.overlap == "layer"
 
 
 def test_a_coefficient_names_its_line_and_ties_follow(folder):
-    flash = read_sweep("s.yaml").points[-1].scenario.settings.device.flash
+    flash = read_points()[-1].scenario.settings.device.flash
     assert flash.bandwidth_gbs.value == flash.lane_bandwidth_gbs.value == 2.0
     assert flash.bandwidth_gbs.source == "s.yaml:4"
     assert flash.lane_bandwidth_gbs.source == "s.yaml:8"
@@ -36,7 +41,7 @@ def test_sections_and_coefficients_as_values(folder):
         "  amat: [{high_bits: 8, low_bits: 4}, {high_bits: 6, low_bits: 3}]\n"
         "  device.dram.bandwidth_gbs: [{value: 16, source: figure 7}]\n"
     )
-    points = read_sweep("s.yaml").points
+    points = read_points()
     assert [point.scenario.settings.amat.high_bits for point in points] == [8, 6]
     assert points[0].scenario.settings.device.dram.bandwidth_gbs.source == "figure 7"
     assert points[0].scenario.settings.trace.split == "all-decode"
@@ -49,7 +54,7 @@ def test_paths_are_read_from_the_folder_of_the_file(folder, monkeypatch):
     )
     (folder / "below").mkdir()
     monkeypatch.chdir(folder / "below")
-    points = read_sweep("../s.yaml").points
+    points = read_points("../s.yaml")
     assert [point.scenario.settings.trace.path for point in points] == [str(folder / f"{n}.parquet") for n in "tl"]
     assert points[0].values == {"trace.path": "t.parquet"}
     assert points[0].scenario.settings.policy.eviction.name == f"{folder / 'own.py'}:Mine"
