@@ -154,7 +154,7 @@ def write_demand(path: str | Path, trace: DemandTrace) -> None:
     with path.open("w", encoding="utf-8", newline="\n") as file:
         file.write(FIRST_LINE + "\n")
         for key, value in trace.header.model_dump(exclude_none=True).items():
-            file.write(f"# {key}: {json.dumps(value)}\n")
+            file.write(f"# {key}: {json.dumps(value, ensure_ascii=False)}\n")  # YAML has no pairs of escapes
         file.write(",".join(columns) + "\n")
         for row in zip(*(column.tolist() for column in columns.values()), strict=True):
             file.write(",".join(map(str, row)) + "\n")
@@ -222,7 +222,7 @@ def _parquet_metadata(path: Path) -> Mapping[bytes, bytes]:
 
     try:
         return pq.ParquetFile(path).schema_arrow.metadata or {}
-    except (pa.ArrowException, OSError):
+    except (pa.ArrowException, OSError, ValueError):  # ValueError: names that are no UTF-8
         return {}
 
 

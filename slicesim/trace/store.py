@@ -275,6 +275,6 @@ class _reading:  # noqa: N801 - used as a statement
             raise UserError(f"{self.path}: no such trace file")
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, (pa.ArrowException, OSError)):
-            text = str(error).splitlines()[0]
+        if isinstance(error, (pa.ArrowException, OSError, UnicodeDecodeError)):
+            text = (str(error) or type(error).__name__).splitlines()[0]
             raise UserError(f"{self.path}: not a whole Parquet file, perhaps truncated ({text})") from None

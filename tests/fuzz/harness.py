@@ -23,7 +23,7 @@ T = TypeVar("T")
 #: Inputs in CI, by test; ``test_shares`` holds their sum to INPUTS.
 INPUTS = 10_000
 SHARES = {
-    "scenario_trees": 1300,
+    "scenario_trees": 900,
     "scenario_texts": 1200,
     "assignments": 1000,
     "policies": 600,
@@ -38,6 +38,8 @@ SHARES = {
     "demand": 450,
     "prompts": 150,
     "safetensors": 250,
+    "saved_results": 300,
+    "sweep_points": 100,
 }
 
 #: Inputs of one call of hypothesis: what it remembers of them stays small, however many are asked for.

@@ -15,6 +15,7 @@ from slicesim.amat.pack import Packing
 from slicesim.amat.pairs import parse_pair
 from slicesim.amat.unpack import Unpacking
 from slicesim.errors import UserError
+from slicesim.live.parts import Parts
 from slicesim.live.prompts import read_prompts
 from slicesim.models import load_model
 from slicesim.report.folder import write_folder
@@ -176,10 +177,26 @@ def test_a_sweep_on_a_full_disk_leaves_no_half_of_a_point(tmp_path: Path, monkey
         path.write_bytes(b"{")
         raise OSError(28, "No space left on device")
 
-    with store.opened():
-        monkeypatch.setattr(Path, "write_text", full)
-        assert "No space left on device" in refused(lambda: store.put("0" * 32, "{}"), "0" * 32)
-        assert list(store.points.iterdir()) == []
+    def put() -> None:
+        with store.opened():
+            monkeypatch.setattr(Path, "write_text", full)
+            store.put("0" * 32, "{}")
+
+    assert "No space left on device" in refused(put, str(tmp_path / "o"))
+    assert list(store.points.iterdir()) == []
+
+
+def test_a_broken_memory_of_a_capture(tmp_path: Path):
+    parts = Parts(tmp_path / "t.parquet", {"model": "m"})
+    parts.folder.mkdir()
+    (parts.folder / "capture.json").write_text("[1")
+
+    def take_up(restart: bool) -> None:
+        with parts.opened(restart):
+            pass
+
+    assert "--restart" in refused(lambda: take_up(False), "capture.json")
+    take_up(True)
 
 
 @pytest.mark.parametrize(
