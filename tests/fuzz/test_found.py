@@ -22,7 +22,7 @@ from slicesim.report.folder import write_folder
 from slicesim.scenario import Scenario
 from slicesim.sweeps.store import Store
 from slicesim.trace import load_trace
-from slicesim.trace.demand import FIRST_LINE, read_demand
+from slicesim.trace.demand import FIRST_LINE, read_demand, write_demand
 from slicesim.trace.importers import ImportOptions, import_trace
 from slicesim.trace.twin.profile import Packed
 from slicesim.trace.validate import validate_trace
@@ -122,6 +122,23 @@ def test_demand_files(folder: Path):
     ):
         path.write_text(text)
         assert message in refused(lambda: read_demand(path), "d.csv")
+
+
+def test_a_demand_trace_whose_source_has_a_rare_letter(folder: Path):
+    Path("d.csv").write_text(HEAD.replace("source: s", "source: \U0001f600") + "0,5\n")
+    trace = read_demand("d.csv")
+    write_demand("again.csv", trace)
+    assert read_demand("again.csv").digest == trace.digest
+
+
+def test_requests_stand_in_the_order_of_their_first_line(folder: Path):
+    head, *lines = formats.csv_text().splitlines()
+    late = next(line for line in lines if line.startswith("1,") and line.split(",")[4] == "1")
+    lines.remove(late)
+    Path("c.csv").write_text("\n".join([head, late, *lines]) + "\n")
+    trace = import_trace(Path("c.csv"), ImportOptions(model="tiny-moe.yaml"))
+    assert list(trace.request_lengths()) == [1, 0]
+    assert formats.rows_of_trace(trace) == formats.plain_csv(Path("c.csv"))
 
 
 @pytest.mark.parametrize("value", [1.5, float("inf"), float("nan")])

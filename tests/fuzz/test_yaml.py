@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 from functools import partial
@@ -38,6 +39,16 @@ tie:
 
 #: Policies whose compiled loops other tests use too.
 POLICIES = ("lru-high", "dbsc", "slicemoe")
+
+#: What a coefficient may be off by.
+FACTORS = (0, 0.001, 0.5, 0.9, 1, 1.1, 2, 3, 1000)
+
+#: Assignments that are sound by themselves.
+SOUND = (
+    "cache.capacity_gb=0.00005", "cache.scope=layer", "cache.reset=request", "trace.split=0.5", "trace.max_tokens=9",
+    "trace.split=all-decode", "seed=3", "policy.preset=dbsc", "schedule.overlap=layer", "schedule.read_kib=1",
+    "amat.group=16", "device.flash.bandwidth_gbs=1.5", "device.npu.clock_ghz=2", "policy.eviction={name: lru}",
+)  # fmt: skip
 
 #: Keys of ``--set``, shipped and mistaken.
 KEYS = (
@@ -89,6 +100,9 @@ def test_assignments(folder: Path) -> None:
     def check(choice: random.Random) -> str:
         texts = []
         for _ in range(choice.choice((1, 1, 2, 3))):
+            if choice.random() < 0.4:
+                texts.append(choice.choice(SOUND))
+                continue
             key = (
                 choice.choice(KEYS) if choice.random() < 0.8 else ".".join(choice.choices(["a.b", "device", "x"], k=3))
             )
@@ -142,8 +156,12 @@ def test_what_is_accepted_runs_and_keeps_the_laws(folder: Path) -> None:
         prepare(Scenario.load("hw/mobile.yaml", policy=policy)).run()
 
     def check(choice: random.Random) -> str:
-        _, data = choice.choice(trees)
-        _written(file, damaged_tree(choice, data, numbers))
+        data = copy.deepcopy(choice.choice(trees)[1])
+        for _ in range(choice.choice((1, 2, 3))):
+            place = choice.choice(_coefficients(data))
+            value = choice.choice(numbers) if choice.random() < 0.2 else place["value"] * choice.choice(FACTORS)
+            place |= {"value": value, "low": None, "high": None}
+        _written(file, data)
         policy = choice.choice(POLICIES)
         assignments = {"device.flash.latency_us": choice.choice((0, 200))} if choice.random() < 0.3 else {}
         results = []
@@ -163,7 +181,14 @@ def test_what_is_accepted_runs_and_keeps_the_laws(folder: Path) -> None:
         return "ran"
 
     fared = fuzz("replays", check)
-    assert fared["ran"] > 0
+    assert min(fared["ran"], fared["refused"]) > 0
+
+
+def _coefficients(data: Any) -> list[dict[str, Any]]:
+    """All mappings that hold a value."""
+    if "value" in data:
+        return [data]
+    return [found for part in data.values() if isinstance(part, dict) for found in _coefficients(part)]
 
 
 def require_laws(simulation: Simulation, summary: dict[str, Any]) -> None:
