@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from slicesim.amat.pack import Packing
 from slicesim.amat.pairs import parse_pair
 from slicesim.amat.unpack import Unpacking
+from slicesim.cli.console import Interrupted, hush
 from slicesim.errors import UserError
 from slicesim.live.parts import Parts
 from slicesim.live.prompts import read_prompts
@@ -201,6 +203,20 @@ def test_a_sweep_on_a_full_disk_leaves_no_half_of_a_point(tmp_path: Path, monkey
 
     assert "No space left on device" in refused(put, str(tmp_path / "o"))
     assert list(store.points.iterdir()) == []
+
+
+def test_a_signal_that_arrives_in_a_callback_says_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    class Callback:
+        def __del__(self) -> None:
+            raise self.error
+
+    monkeypatch.setattr(sys, "unraisablehook", hush)
+    for error, said in ((Interrupted, False), (ValueError, True)):
+        Callback.error = error
+        Callback()
+        assert bool(capsys.readouterr().err) == said
 
 
 def test_a_broken_memory_of_a_capture(tmp_path: Path):

@@ -6,8 +6,6 @@ import random
 import signal
 from pathlib import Path
 
-import pytest
-
 from tests.kills.nursery import Nursery, signal_after
 from tests.kills.test_kills import contents, seconds_of
 
@@ -39,17 +37,17 @@ def test_signals_end_a_command_with_one_line(here: Path, nursery: Nursery) -> No
     assert ended
 
 
-@pytest.mark.parametrize("most_bytes", [700, 5000])
-def test_a_full_disk_is_one_line(here: Path, nursery: Nursery, most_bytes: int) -> None:
+def test_a_full_disk_is_one_line(here: Path, nursery: Nursery) -> None:
     """A limit on the size of files stands in for the disk: the write fails in the same place and way."""
     for words in COMMANDS:
         assert nursery.run(*words, "--out", f"whole-{words[0]}")[0] == 0  # all is compiled, and cached on disk
-        before = set(here.iterdir())
-        code, err = nursery.run(*words, "--out", f"full-{words[0]}", most_bytes=most_bytes)
-        said = [line for line in err.splitlines() if not line.startswith("warning: ")]
-        assert (code, len(said)) == (2, 1), err
-        assert said[0].startswith("slicesim: ")
-        assert "File too large" in said[0]
-        assert strays(here) == []
-        if words[0] != "sweep":
-            assert set(here.iterdir()) - before <= {here / ".out", here / ".err"}
+        for most_bytes in (700, 5000):
+            before = set(here.iterdir())
+            code, err = nursery.run(*words, "--out", f"full-{words[0]}", most_bytes=most_bytes)
+            said = [line for line in err.splitlines() if not line.startswith("warning: ")]
+            assert (code, len(said)) == (2, 1), err
+            assert said[0].startswith("slicesim: ")
+            assert "File too large" in said[0]
+            assert strays(here) == []
+            if words[0] != "sweep":
+                assert set(here.iterdir()) - before <= {here / ".out", here / ".err"}
