@@ -54,6 +54,8 @@ class Tensor:
     def raw(self, first: int = 0, count: int | None = None) -> NDArray[np.uint8]:
         """Read ``count`` bytes from the tensor's byte ``first`` on; all that follow where no count is given."""
         wanted = self.bytes - first if count is None else count
+        if first + wanted > self.bytes:  # before room is made for them
+            raise UserError(f"{self.path}: {self.name} has {self.bytes:,} bytes, {first + wanted:,} are asked for")
         read = np.fromfile(self.path, dtype=np.uint8, count=wanted, offset=self.start + first)
         if len(read) < wanted:
             raise UserError(f"{self.path}: truncated while it was read, in tensor {self.name}")

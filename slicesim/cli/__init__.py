@@ -9,7 +9,7 @@ import typer
 
 from slicesim.cli import amat, device, live, policies, report, trace
 from slicesim.cli.app import app
-from slicesim.cli.console import Interrupted, interrupt
+from slicesim.cli.console import Interrupted, hush, interrupt
 from slicesim.errors import UserError
 
 __all__ = ["amat", "app", "device", "live", "main", "policies", "report", "trace"]
@@ -19,6 +19,7 @@ def main() -> None:
     """Entry point: a user's mistake is one line and exit code 2, Ctrl-C is 130."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
+    sys.unraisablehook = hush
     try:
         app()
     except BaseException as error:

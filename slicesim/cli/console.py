@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -29,6 +30,12 @@ def interrupt(number: int, _: object) -> None:
     """Handle a signal: end the command."""
     Interrupted.signal = number
     raise Interrupted
+
+
+def hush(unraisable: sys.UnraisableHookArgs) -> None:
+    """Say nothing of a signal that arrived in a callback, where it ends nothing: ``heed_interrupt`` finds it."""
+    if unraisable.exc_type is not Interrupted:
+        sys.__unraisablehook__(unraisable)
 
 
 def heed_interrupt() -> None:

@@ -37,9 +37,10 @@ def diff(
 ) -> None:
     """Explain two results: which keys of the scenario differ, and which figures."""
     from slicesim.report.diff import Diff, diff_table, shown_differences
-    from slicesim.report.saved import read_summary
+    from slicesim.report.saved import read_summary, whole_results
 
-    found = Diff.of(read_summary(first), read_summary(second))
+    with whole_results(first, second):
+        found = Diff.of(read_summary(first), read_summary(second))
     if json:
         print_json(found.describe())
         return

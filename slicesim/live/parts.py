@@ -55,7 +55,10 @@ class Parts:
             partial.write_text(json.dumps(self.identity, indent=1), encoding="utf-8")
             os.replace(partial, path)
             return
-        found = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            found = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError, RecursionError):
+            raise UserError(f"{path}: is not what a capture wrote; give --restart to begin anew") from None
         differing = [key for key in {**found, **self.identity} if found.get(key) != self.identity.get(key)]
         if differing:
             raise UserError(

@@ -67,7 +67,7 @@ def _from_text(line: str, place: str) -> Prompt:
 def _from_json(line: str, place: str) -> Prompt:
     try:
         entry = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{place}: not JSON ({error})") from None
     if isinstance(entry, dict):
         text, messages = entry.get("prompt"), entry.get("messages")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -14,7 +15,10 @@ from slicesim.scenario.document import read_document
 from slicesim.scenario.scenario import validate
 from slicesim.scenario.section import Section
 
-PositiveInt = Annotated[int, Field(ge=1)]
+PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
+
+#: Beyond these a figure is a slip, and sizes in bits would overflow.
+MOST_LAYERS, MOST_EXPERTS, MOST_WEIGHTS = 10_000, 65_536, 10**15
 
 #: Non-expert weights are INT8, symmetric, with one fp16 scale per group of this many (slicemoe.md 1.3).
 NON_EXPERT_GROUP = 128
@@ -92,11 +96,11 @@ class ModelGeometry(Section):
 
     name: str = Field(description="as traces name it")
     source: str = Field(min_length=1, description="where the figures come from")
-    layers: PositiveInt = Field(description="all layers, dense ones included")
+    layers: int = Field(ge=1, le=MOST_LAYERS, description="all layers, dense ones included")
     dense_layers: int = Field(0, ge=0, description="leading layers with a dense feed-forward block")
     dense_inner: int = Field(0, ge=0, description="inner width of a dense block")
     hidden: PositiveInt = Field(description="width of the residual stream")
-    experts: PositiveInt = Field(description="routed experts of one layer")
+    experts: int = Field(ge=1, le=MOST_EXPERTS, description="routed experts of one layer")
     top_k: PositiveInt = Field(description="routed experts that one token uses")
     expert_inner: PositiveInt = Field(description="inner width of one routed expert")
     shared_inner: int = Field(0, ge=0, description="inner width of all shared experts together")
@@ -118,6 +122,8 @@ class ModelGeometry(Section):
             raise ValueError("dense_layers must be below layers: no MoE layer would be left")
         if bool(self.dense_layers) != bool(self.dense_inner):
             raise ValueError("dense_layers and dense_inner go together")
+        if self.total_weights > MOST_WEIGHTS:
+            raise ValueError(f"is a model of {self.total_weights:,} weights, more than any has; is a figure too large?")
         return self
 
     @property
@@ -213,7 +219,7 @@ def load_model(name_or_path: str, where: str = "model") -> ModelGeometry:
     """
     shipped = shipped_models()
     path = shipped.get(name_or_path.lower(), Path(name_or_path))
-    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+    if path.suffix not in (".yaml", ".yml") or not os.path.isfile(path):
         raise UserError(
             f"{where}: no model {name_or_path!r}; shipped: {', '.join(shipped)} (or give the path of a model YAML)"
         )

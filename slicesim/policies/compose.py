@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib.util
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -179,7 +180,7 @@ def _from_file(kind: str, name: str, scenario: Scenario) -> type[Strategy]:
         where = scenario.where("policy", kind, "name")
         return UserError(f"{where}: {message}" if where.endswith(name) else f"{where}: {name}: {message}")
 
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise fail("no such file")
     spec = importlib.util.spec_from_file_location(f"slicesim_user_{path.stem}", path)
     if spec is None or spec.loader is None:

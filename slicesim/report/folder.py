@@ -38,6 +38,27 @@ def _fault(place: Path, mark: str) -> str | None:
     return None if os.access(parent, os.W_OK | os.X_OK) else f"no permission to write in {parent}"
 
 
+def _remove_leavings(place: Path) -> None:
+    """Remove what runs left beside the target that were killed while they wrote it; others may be at work."""
+    if not place.parent.is_dir():
+        return
+    for beside in place.parent.iterdir():
+        for start in (f".{place.name}.partial-", f".{place.name}.old-"):
+            number = beside.name.removeprefix(start)
+            if number != beside.name and number.isdecimal() and not _is_alive(int(number)):
+                shutil.rmtree(beside, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True  # another user's
+    return True
+
+
 def write_folder(folder: Path, files: Mapping[str, Callable[[Path], object]]) -> Path:
     """Write all files beside the target, then put the folder in place; an earlier result is replaced.
 
@@ -47,6 +68,7 @@ def write_folder(folder: Path, files: Mapping[str, Callable[[Path], object]]) ->
     place = folder.resolve()
     partial = place.with_name(f".{place.name}.partial-{os.getpid()}")
     old = place.with_name(f".{place.name}.old-{os.getpid()}")
+    _remove_leavings(place)
     try:
         partial.mkdir(parents=True)
         for name, write in files.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,19 @@ def read_summary(place: Path) -> Summary:
     ):
         raise UserError(f"{place}: is not the result of slicesim run; reports and differences are of single runs")
     return summary
+
+
+@contextmanager
+def whole_results(*places: Path) -> Iterator[None]:
+    """Turn what happens with figures that are missing, or of another kind, into one line.
+
+    A result is written by a program, so nothing checks each of its figures; but people edit files, and disks fail.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, pa.ArrowException) as error:
+        named = " or ".join(map(str, places))
+        raise UserError(f"{named}: is no whole result of this version of slicesim ({error!r}); run it again") from error
 
 
 @dataclass(frozen=True)
@@ -133,5 +147,5 @@ def _tables(path: Path, columns: list[str]) -> Iterator[pa.Table]:
         with pq.ParquetFile(path) as file:
             for number in range(file.num_row_groups):
                 yield file.read_row_group(number, columns=columns).select(columns)
-    except (pa.ArrowException, KeyError, OSError) as error:
-        raise UserError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
+    except (pa.ArrowException, KeyError, OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({(str(error) or type(error).__name__).splitlines()[0]})") from None

@@ -199,7 +199,7 @@ _SHAPE = ("array_rows", "array_columns", "dataflow")
 
 
 def _npu_form(data: Any) -> str:
-    given = data if isinstance(data, Mapping) else vars(data)
+    given = data if isinstance(data, Mapping) else getattr(data, "__dict__", {})
     return "array NPU" if any(given.get(key) is not None for key in _SHAPE) else "plain NPU"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -20,8 +21,25 @@ IDENTITY_KEYS = frozenset({"value", "name", "preset"})
 DEVICE: KeyPath = ("device",)
 
 
+#: No file of ours is nested half as deep; PyYAML takes a time that grows with the square of the depth.
+_MOST_LEVELS = 50
+
+
 class _Loader(yaml.SafeLoader):
     """Safe loading, with YAML 1.2's floats: PyYAML alone reads ``1e9`` as a string."""
+
+    _level = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Refuse what is nested too deep, before it is read to its end."""
+        if self._level == _MOST_LEVELS:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, f"nested more than {_MOST_LEVELS} levels deep", mark)
+        self._level += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._level -= 1
 
 
 _Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
@@ -136,11 +154,11 @@ def read_document(path: Path, _children: tuple[Path, ...] = ()) -> Document:
         return document
     if not isinstance(parent, str):
         raise document.error(("extends",), "must be the path of one YAML file")
+    if not os.path.isfile(path.parent / parent):  # a text that is no path at all is no file
+        raise document.error(("extends",), f"no such file: {parent}")
     parent_path = (path.parent / parent).resolve()
     if parent_path in (*_children, path.resolve()):
         raise document.error(("extends",), f"circle: {parent} extends this file again")
-    if not parent_path.is_file():
-        raise document.error(("extends",), f"no such file: {parent}")
     base = read_document(parent_path, (*_children, path.resolve()))
     return base.overlay(document)
 
@@ -177,7 +195,10 @@ def _load(text: str, origin: str, marks: dict[KeyPath, str]) -> Any:
         loader = _Loader(text)
         try:
             node = loader.get_single_node()
-            return None if node is None else _construct(loader, node, (), marks, origin)
+            if node is None:
+                return None
+            _check_aliases(node, text, origin)
+            return _construct(loader, node, (), marks, origin)
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
@@ -186,8 +207,26 @@ def _load(text: str, origin: str, marks: dict[KeyPath, str]) -> Any:
         raise UserError(f"{origin}:{line}: broken YAML: {error.problem}{tab}") from None
     except yaml.YAMLError as error:
         raise UserError(f"{origin}: broken YAML: {_first_line(error)}") from None
-    except (RecursionError, ValueError, OverflowError) as error:
+    except (RecursionError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
+        # PyYAML turns the value of an explicit tag (!!timestamp x) without looking at it.
         raise UserError(f"{origin}: cannot be read as YAML ({_first_line(error)})") from None
+
+
+#: Values that aliases may stand for in all, in a short text as well.
+_MOST_VALUES = 100_000
+
+
+def _check_aliases(root: yaml.Node, text: str, origin: str) -> None:
+    """Refuse aliases of aliases that would fill the memory: each value of a plain file takes a character at least."""
+    left, waiting = max(_MOST_VALUES, len(text)), [root]
+    while waiting:
+        node, left = waiting.pop(), left - 1
+        if left < 0:
+            raise UserError(f"{origin}: its aliases (*name) stand for too many values: write them out, or fewer")
+        if isinstance(node, yaml.MappingNode):
+            waiting += [value for pair in node.value for value in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += node.value
 
 
 def _construct(loader: _Loader, node: yaml.Node, path: KeyPath, marks: dict[KeyPath, str], file: str) -> Any:

@@ -153,10 +153,10 @@ def _written_path(loc: tuple[str | int, ...], data: Any) -> KeyPath:
     path: list[str | int] = []
     node = data
     for position, part in enumerate(loc):
-        if " " in str(part):  # the name of a form: no key has a space
-            continue
         if isinstance(node, Mapping) and part in node:
             node = node[part]
+        elif " " in str(part):  # the name of a form: no key of the schema has a space
+            continue
         elif isinstance(node, Mapping) and position == len(loc) - 1:
             pass
         else:
@@ -196,7 +196,10 @@ def path_from_here(key: KeyPath, value: Any, mark: str) -> Any:
     is_path = _PATH_KEYS.get(key)
     if is_path is None or not isinstance(value, str) or not value or not is_path(value) or Path(value).is_absolute():
         return value
-    return str(_tidy(Path(mark.rpartition(":")[0]).parent / value))
+    try:
+        return str(_tidy(Path(mark.rpartition(":")[0]).parent / value))
+    except (OSError, ValueError, RuntimeError):  # no path at all, or a circle of links: refused where it is opened
+        return value
 
 
 def _tidy(path: Path) -> Path:

@@ -65,8 +65,10 @@ class Store:
         path = self._path(digest)
         try:
             summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            raise UserError(f"{path}: is no point of a sweep; remove it and run the sweep again") from None
+        except (ValueError, RecursionError):
+            summary = {}
+        if not _is_point(summary):
+            raise UserError(f"{path}: is no point of a sweep; remove it and run the sweep again")
         return summary
 
     def write_table(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -89,8 +91,23 @@ class Store:
     @staticmethod
     def _put(path: Path, write: Callable[[Path], object], ending: str = "") -> None:
         partial = path.with_name(f".{path.name}.partial{ending}")
-        write(partial)
-        os.replace(partial, path)
+        try:
+            write(partial)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _is_point(summary: Any) -> bool:
+    """Whether a summary has the parts that go into the table, each of its kind."""
+    return (
+        isinstance(summary, dict)
+        and all(isinstance(summary.get(part), dict) for part in ("decode", "prefill", "trace", "scenario"))
+        and all(isinstance(summary.get(part), str) for part in ("policy", "slicesim_version"))
+        and isinstance(summary["trace"].get("sha256"), str)
+        and isinstance(summary.get("warnings"), list)
+        and all(isinstance(warning, str) for warning in summary["warnings"])
+    )
 
 
 @contextmanager

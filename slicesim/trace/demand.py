@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from slicesim.errors import UserError
 from slicesim.scenario.document import parse_value
@@ -53,6 +54,14 @@ class DemandHeader(Section):
     licence: str = Field(min_length=1)
     synthetic: bool = False
     notes: str = ""
+
+    @model_validator(mode="after")
+    def _can_be_counted(self) -> DemandHeader:
+        experts = self.layers * self.top_k
+        most = max(experts * self.expert_size, experts * self.reads_per_expert * self.read_bytes)
+        if most > MOST_BYTES:
+            raise ValueError(f"layers x top_k experts are {most:,} bytes, more than a device could move for one token")
+        return self
 
     @property
     def expert_size(self) -> int:
@@ -112,7 +121,7 @@ class DemandTrace:
 
 def is_demand(path: Path) -> bool:
     """Tell by its first line, or by its metadata, whether a file is a demand trace."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         return False
     with path.open("rb") as file:
         start = file.read(len(FIRST_LINE) + 8)
@@ -145,7 +154,7 @@ def write_demand(path: str | Path, trace: DemandTrace) -> None:
     with path.open("w", encoding="utf-8", newline="\n") as file:
         file.write(FIRST_LINE + "\n")
         for key, value in trace.header.model_dump(exclude_none=True).items():
-            file.write(f"# {key}: {json.dumps(value)}\n")
+            file.write(f"# {key}: {json.dumps(value, ensure_ascii=False)}\n")  # YAML has no pairs of escapes
         file.write(",".join(columns) + "\n")
         for row in zip(*(column.tolist() for column in columns.values()), strict=True):
             file.write(",".join(map(str, row)) + "\n")
@@ -161,20 +170,30 @@ def _read_csv(path: Path) -> tuple[dict[str, Any], Columns, Place]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise UserError(f"{path}: is no text (UTF-8), give a demand CSV") from None
-    if lines[0].strip() != FIRST_LINE:
-        raise UserError(f"{path}: line 1: is {lines[0].strip()!r}; write {FIRST_LINE!r}")
+    first = lines[0].strip() if lines else ""
+    if first != FIRST_LINE:
+        raise UserError(f"{path}: line 1: is {first!r}; write {FIRST_LINE!r}")
     header = dict(_preamble(path, lines))
     rows = [(n, line) for n, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
     if not rows:
         raise UserError(f"{path}: no row of column names; write token,flash_read_bytes below the preamble")
     names = [name.strip() for name in rows[0][1].split(",")]
     cells: list[list[str]] = []
-    for (number, _), row in zip(rows[1:], csv.reader(line for _, line in rows[1:]), strict=True):
+    for number, line in rows[1:]:
+        row = _cells(line)
         if len(row) != len(names):
             raise UserError(f"{path}: line {number}: {len(row)} cells; give {len(names)}: {','.join(names)}")
         cells.append(row)
     columns = {name: [row[place] for row in cells] for place, name in enumerate(names)}
     return header, columns, lambda row: f"line {rows[row + 1][0]}"
+
+
+def _cells(line: str) -> list[str]:
+    """Split one line; a quote that is not closed must not swallow the next."""
+    try:
+        return next(csv.reader([line], strict=True), [])
+    except csv.Error:
+        return []
 
 
 def _preamble(path: Path, lines: Iterable[str]) -> Iterator[tuple[str, Any]]:
@@ -203,19 +222,28 @@ def _parquet_metadata(path: Path) -> Mapping[bytes, bytes]:
 
     try:
         return pq.ParquetFile(path).schema_arrow.metadata or {}
-    except pa.ArrowException:
+    except (pa.ArrowException, OSError, ValueError):  # ValueError: names that are no UTF-8
         return {}
 
 
 def _read_parquet(path: Path) -> tuple[dict[str, Any], Columns, Place]:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     metadata = _parquet_metadata(path)
     if METADATA_KEY not in metadata:
         raise UserError(f"{path}: no demand trace (the Parquet metadata has no key {METADATA_KEY.decode()!r})")
-    table = pq.read_table(path)
-    columns = {name: table[name].to_pylist() for name in table.column_names}
-    return json.loads(metadata[METADATA_KEY]), columns, lambda row: f"row {row}"
+    try:
+        table = pq.read_table(path)
+        columns = {name: column.to_pylist() for name, column in zip(table.column_names, table.columns, strict=True)}
+        header = json.loads(metadata[METADATA_KEY])
+    except (pa.ArrowException, OSError, ValueError, OverflowError, RecursionError) as error:
+        raise UserError(f"{path}: not a whole Parquet file with a header in JSON ({_first_line(error)})") from None
+    return header, columns, lambda row: f"row {row}"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 _NEEDED = "token and flash_read_bytes or hit_rate; may be added: hit_bytes, compute_ps"
@@ -271,7 +299,9 @@ def _numbers(
     for row, cell in enumerate(cells):
         try:
             value = kind(cell)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
+            value = -1
+        if isinstance(cell, float) and value != cell:  # a fraction where a whole number should stand
             value = -1
         if not 0 <= value <= most:
             raise UserError(f"{path}: {place(row)}: {name} is {str(cell).strip()!r}; give {what}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from slicesim.errors import UserError
@@ -19,7 +20,7 @@ def load_trace(path: str | Path, where: str = "", model: str | None = None) -> T
     where it is no trace, and where it holds no token.
     """
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):
         raise UserError(f"{where}: no such trace: {path}" if where else f"no such trace: {path}")
     if is_demand(path):
         raise UserError(f"{path}: a demand trace holds bytes, no routing: only slicesim run and sensitivity take it")

@@ -127,7 +127,10 @@ class ParquetTrace:
 
         def spread(name: str, width: int, dtype: Any, fill: float) -> NDArray[Any]:
             full = np.full((shape[0] * shape[1], width), fill, dtype=dtype)
-            full[cell] = _lists(table, name, width, self.path, first_row)
+            values = _lists(table, name, width, self.path, first_row)
+            if dtype is np.int32:  # a wider number must not become another one
+                values = np.clip(values.astype(np.int64), -(2**31), 2**31 - 1)
+            full[cell] = values
             return full.reshape(*shape, width)
 
         phase = _phases(table, self.path, first_row)
@@ -272,6 +275,6 @@ class _reading:  # noqa: N801 - used as a statement
             raise UserError(f"{self.path}: no such trace file")
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, (pa.ArrowException, OSError)):
-            text = str(error).splitlines()[0]
+        if isinstance(error, (pa.ArrowException, OSError, UnicodeDecodeError)):
+            text = (str(error) or type(error).__name__).splitlines()[0]
             raise UserError(f"{self.path}: not a whole Parquet file, perhaps truncated ({text})") from None

@@ -16,6 +16,9 @@ from slicesim.scenario.section import Section
 
 SCHEMA_VERSION = 1
 
+#: What the file's columns, and arrays by layer and expert, can hold.
+MOST_LAYER, MOST_EXPERTS = 2**15 - 1, 65_536
+
 #: Phase codes of a token.
 PREFILL, DECODE = 0, 1
 
@@ -28,8 +31,8 @@ class TraceHeader(Section):
 
     schema_version: int = SCHEMA_VERSION
     model: str = Field(description="model that was recorded")
-    layers: Annotated[list[int], Field(min_length=1)]
-    experts: int = Field(ge=1)
+    layers: Annotated[list[Annotated[int, Field(ge=0, le=MOST_LAYER)]], Field(min_length=1)]
+    experts: int = Field(ge=1, le=MOST_EXPERTS)
     top_k: int = Field(ge=1)
     score_kind: Literal["softmax", "renormalised", "logits"] = Field(
         description="softmax: raw probability over all experts; renormalised: scaled to 1 over the top-k"

@@ -30,6 +30,7 @@ def slicesim(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     """``slicesim("run", "c.yaml")`` as the shell would call it, signal handlers included."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.setattr(cli.Interrupted, "signal", 0)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # put back at the end
 
     def call(*words: object) -> Output:
         monkeypatch.setattr(sys, "argv", ["slicesim", *map(str, words)])

@@ -66,7 +66,7 @@ def line_of(here, words):
         (b"1: x\n", ["x.yaml:1: the key 1 must be a word"]),
         (b"model: x\nseed: 2024-13-45\n", ["x.yaml: cannot be read as YAML (month must be in 1..12)"]),
         (b"base: &b {a: 1}\nmodel:\n  <<: *b\n", ["x.yaml:3: merge keys (<<) are not read", "use extends"]),
-        (b"a: &x {b: *x}\n", ["x.yaml: cannot be read as YAML"]),
+        (b"a: &x {b: *x}\n", ["x.yaml: its aliases (*name) stand for too many values"]),
         (b"model: deepseek-v2-lite\n", ["x.yaml: device: is missing"]),
         (b"device: phone\n", ["x.yaml:1: device: must be a mapping (key: value)"]),
         (b"extends: x.yaml\n", ["x.yaml:1: extends: circle"]),

@@ -26,7 +26,7 @@ from slicesim.report.page.tables import (
     scenario_table,
     trace_table,
 )
-from slicesim.report.saved import SavedRun
+from slicesim.report.saved import SavedRun, whole_results
 from slicesim.report.tables import sureness, title
 from slicesim.whole_file import whole_file
 
@@ -41,8 +41,8 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
     twice = next((folder for number, folder in enumerate(folders) if folder in folders[:number]), None)
     if twice is not None:
         raise UserError(f"{twice}: is given twice")
-    runs = named([SavedRun.read(folder) for folder in folders])
-    page = render(runs)
+    with whole_results(*folders):
+        page = render(named([SavedRun.read(folder) for folder in folders]))
     with whole_file(out) as partial:
         partial.write_text(page, encoding="utf-8")
     return out

@@ -121,7 +121,8 @@ class _Check:
                 return f"{key!r} is missing"
             if not is_right(record[key]):
                 return f"{key} must be {description}"
-        if record.get("phase", "decode") not in _PHASES:
+        phase = record.get("phase", "decode")
+        if not isinstance(phase, str) or phase not in _PHASES:
             return "phase must be prefill or decode"
         logits = record.get("logits")
         if logits is not None and not (_list_of(_is_number)(logits) and len(logits) == self._experts):

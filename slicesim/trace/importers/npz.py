@@ -20,6 +20,14 @@ from slicesim.trace.table import MemoryTrace, TraceBlock, faults, group_requests
 _ARRAYS = {"ids": 3, "w": 3, "layers": 1, "seq": 1, "phase": 1}
 _META_KEYS = ("model", "E", "K", "w_scale")
 
+_BROKEN = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+
+#: Range of an expert's id.
+_LEAST, _MOST = -(2**31), 2**31 - 1
+
+#: An archive may unpack to so many bytes, or to so many times its own size: no routing is that repetitive.
+_MOST_BYTES, _MOST_RATIO = 2**28, 200
+
 #: How the ``weight`` text of the meta data words each kind of score.
 _SCORE_KINDS = {
     "over the selected experts": "renormalised",
@@ -57,6 +65,8 @@ def _read(path: Path, options: ImportOptions) -> MemoryTrace:
     for name in ("ids", "w"):
         if arrays[name].shape != expected:
             raise UserError(f"{path}: {name} has the shape {arrays[name].shape}, not {expected}")
+    if has_logits and arrays["all_probs"].dtype.kind not in "iuf":
+        raise UserError(f"{path}: all_probs must be an array of numbers")
     every_expert = (*expected[:2], header.experts)
     if has_logits and arrays["all_probs"].shape != every_expert:
         raise UserError(f"{path}: all_probs has the shape {arrays['all_probs'].shape}, not {every_expert}")
@@ -68,7 +78,7 @@ def _read(path: Path, options: ImportOptions) -> MemoryTrace:
             request=request,
             token=np.zeros(len(request), np.int64),
             phase=arrays["phase"].astype(np.int8),
-            ids=arrays["ids"].astype(np.int32),
+            ids=np.clip(arrays["ids"].astype(np.int64), _LEAST, _MOST).astype(np.int32),  # none becomes another one
             scores=scores,
             logits=_logits(arrays, meta["w_scale"]) if has_logits else None,
         )
@@ -84,26 +94,34 @@ def _read(path: Path, options: ImportOptions) -> MemoryTrace:
 
 def _load(path: Path) -> tuple[dict[str, NDArray[Any]], Mapping[str, Any]]:
     try:
+        _refuse_bomb(path)
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: np.asarray(archive[name]) for name in archive.files}
-    except (OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, ValueError, AttributeError, MemoryError, *_BROKEN) as error:
         raise UserError(f"{path}: not a whole npz archive of plain arrays ({reason(error)})") from None
     for name, dimensions in _ARRAYS.items():
         if name not in arrays:
-            raise UserError(f"{path}: the array {name!r} is missing; it holds {', '.join(arrays)}")
-        whole = np.issubdtype(arrays[name].dtype, np.integer)
-        if arrays[name].ndim != dimensions or not (whole or name == "w"):
+            raise UserError(f"{path}: the array {name!r} is missing; it holds {', '.join(arrays) or 'none'}")
+        kind = arrays[name].dtype.kind
+        if arrays[name].ndim != dimensions or kind not in ("iuf" if name == "w" else "iu"):
             raise UserError(f"{path}: {name!r} must be an array of {dimensions} dimensions of whole numbers")
     try:
         meta = json.loads(str(arrays["meta"]))
         missing = [key for key in _META_KEYS if key not in meta]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise UserError(f"{path}: 'meta' must be a JSON text with {', '.join(_META_KEYS)}") from None
     if missing:
         raise UserError(f"{path}: meta: {missing[0]!r} is missing")
-    if not isinstance(meta["w_scale"], (int, float)) or not meta["w_scale"] > 0:
+    if not isinstance(meta["w_scale"], (int, float)) or not 0 < meta["w_scale"] <= 1e300:
         raise UserError(f"{path}: meta: w_scale must be a number above 0, is {meta['w_scale']!r}")
     return arrays, meta
+
+
+def _refuse_bomb(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > max(_MOST_BYTES, _MOST_RATIO * path.stat().st_size):
+        raise ValueError(f"it would unpack to {unpacked:,} bytes")
 
 
 def _logits(arrays: Mapping[str, NDArray[Any]], scale: float) -> NDArray[np.float32]:

@@ -61,7 +61,7 @@ def collect_slots(
         found.add(f"{where}: request {request}, token {number}, layer {layer}: {message}")
     found.refuse()
 
-    by_file = np.argsort(line[order].reshape(-1, top_k)[:, 0])
+    by_file = np.argsort(line[order].reshape(-1, top_k).min(axis=1))
     rows = order.reshape(-1, top_k)[by_file]
     first = rows[:, 0]
     return Routes(

@@ -58,6 +58,8 @@ def read_table(path: Path, types: Mapping[str, str], rows: str = "routes") -> Ta
             )
     except UserWarning:
         raise UserError(f"{path}: holds no {rows} below the header row") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: cannot be read as text") from None
     except (ValueError, OverflowError) as error:
         raise _first_bad_line(path, types, names) or UserError(
             f"{path}: cannot be read as a table ({reason(error)})"

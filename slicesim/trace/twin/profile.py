@@ -30,6 +30,9 @@ Count = Annotated[int, Field(ge=1)]
 _DTYPES = {"float16": "<f2", "uint8": "u1"}
 _LINE = 110
 
+#: Of one array unpacked: a hundred times the largest that is shipped.
+_MOST_BYTES = 2**28
+
 
 class Packed(Section):
     """An array: little-endian, row by row, zlib, base64."""
@@ -50,6 +53,8 @@ class Packed(Section):
         """Unpack; raises ValueError where the bytes are not what the shape says."""
         dtype = np.dtype(_DTYPES[self.dtype])
         size = int(np.prod([int(n) for n in self.shape], dtype=object)) * dtype.itemsize
+        if size > _MOST_BYTES:
+            raise ValueError(f"a shape of {self.shape} is more than a profile may hold")
         try:
             unpacker = zlib.decompressobj()
             data = unpacker.decompress(base64.b64decode("".join(self.zlib_base64.split()), validate=True), size + 1)
