@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import functools
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -61,6 +62,7 @@ LOOKS = {
 STYLE = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 9.5,
     "legend.frameon": False, "legend.fontsize": 8, "svg.hashsalt": "slicesim", "svg.fonttype": "none",
+    "font.sans-serif": ["DejaVu Sans", "Arial", "sans-serif"],
 }  # fmt: skip
 
 
@@ -278,7 +280,7 @@ def read_arguments(description: str | None, arguments: Sequence[str] | None = No
 def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> pd.DataFrame:
     """Write a figure's numbers as CSV, six digits each."""
     frame = pd.DataFrame(rows)
-    _in_place(path, lambda partial: frame.to_csv(partial, index=False, float_format="%.6g"))
+    in_place(path, lambda partial: frame.to_csv(partial, index=False, float_format="%.6g"))
     return frame
 
 
@@ -287,25 +289,27 @@ def write_figure(figure: Figure, heading: str, subjects: Sequence[Subject], path
     headers = [subject.trace.header for subject in subjects]
     about: dict[str, Any] = {label.field: any(getattr(header, label.field) for header in headers) for label in LABELS}
     about["path"] = note or "; ".join(subject.trace.name for subject in subjects)
-    _without_date(figure)
-    _in_place(path, lambda partial: finish(figure, heading, about, partial))
+    _slim(figure)
+    in_place(path, lambda partial: finish(figure, heading, about, partial))
 
 
 def write_plain(figure: Figure, heading: str, path: Path) -> None:
     """Head and write a figure that no routing went into."""
     figure.suptitle(heading, fontsize=11)
-    _without_date(figure)
-    _in_place(path, figure.savefig)
+    _slim(figure)
+    in_place(path, figure.savefig)
 
 
-def _without_date(figure: Figure) -> None:
-    """Have SVG written without a date, so that the same figure is the same file."""
+def _slim(figure: Figure) -> None:
+    """Have SVG written without a date, so that the same figure is the same file, and with no more digits than show."""
     save = figure.savefig
 
-    def undated(file: Path, **options: Any) -> None:
+    def slim(file: Path, **options: Any) -> None:
         save(file, **{**options, "metadata": {"Date": None}})
+        text = re.sub(r"(\d\.\d\d)\d+", r"\1", file.read_text(encoding="utf-8"))
+        file.write_text(re.sub(r"\s*\n\s*", "\n", text), encoding="utf-8")
 
-    figure.savefig = undated  # type: ignore[method-assign, assignment]
+    figure.savefig = slim  # type: ignore[method-assign, assignment]
 
 
 def source_of(subject: Subject) -> str:
@@ -313,14 +317,14 @@ def source_of(subject: Subject) -> str:
     return leading_kind(subject.trace.header.model_dump())
 
 
-def plain_log(axis: Axis) -> None:
+def plain_log(axis: Axis, ticks: Sequence[float] = ()) -> None:
     """Take logarithms, with a few ticks in plain figures."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+    from matplotlib.ticker import FixedLocator, LogLocator, NullLocator, StrMethodFormatter
 
     getattr(axis.axes, f"set_{axis.axis_name}scale")("log")
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_locator(FixedLocator(ticks) if ticks else LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axis.set_minor_formatter(NullFormatter())
+    axis.set_minor_locator(NullLocator())
 
 
 def shared_legend(figure: Figure, ncols: int) -> None:
@@ -342,7 +346,7 @@ def plotting() -> Any:
     return plt
 
 
-def _in_place(path: Path, write: Callable[[Path], object]) -> None:
+def in_place(path: Path, write: Callable[[Path], object]) -> None:
     """Write beside the target, then take its name."""
     partial = path.with_name(f".{os.getpid()}-{path.name}")
     write(partial)

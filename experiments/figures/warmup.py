@@ -141,7 +141,8 @@ def _panel(axis: Any, frame: pd.DataFrame) -> None:
     warm = frame[frame["start"] == "pcw"]
     shown = [f"{100 * row.miss_rate:.1f} % in {row.steps}" for row in warm.itertuples() if row.steps in (10, 100, 500)]
     axis.text(0.98, 0.98, "\n".join(["PCW misses", *shown]), transform=axis.transAxes, ha="right", va="top", fontsize=7)
-    kit.plain_log(axis.xaxis)
+    kit.plain_log(axis.xaxis, (1, 5, 20, 100, 500))
+    axis.set_xlim(0.9, 1.1 * float(frame["steps"].max()))
     axis.set_xlabel("first N decode steps")
     axis.set_ylim(0, HIGHEST)
     axis.grid(alpha=0.25, linewidth=0.5)
