@@ -66,7 +66,7 @@ def _rows(subject: kit.Subject, sizes: Sequence[float]) -> Iterator[dict[str, An
 
 
 def _figure(given: kit.Given, subjects: Sequence[kit.Subject], *, is_real: bool) -> None:
-    sizes = kit.CAPACITIES_GB[:1] if given.quick else kit.CAPACITIES_GB
+    sizes = kit.CAPACITIES_GB[1:2] if given.quick else kit.CAPACITIES_GB
     rows = [row for subject in subjects for row in _rows(subject, sizes)]
     frame = kit.write_rows(rows, given.path("disputed", ".csv", is_real=is_real))
     plt = kit.plotting()
@@ -102,4 +102,4 @@ def _panel(axis: Any, frame: pd.DataFrame) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    kit.run(main)

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _figure(given: kit.Given, subjects: Sequence[kit.Subject], *, is_real: bool) -> None:
-    pairs, sizes = (kit.PAIRS[:1], kit.CAPACITIES_GB[:1]) if given.quick else (kit.PAIRS, kit.CAPACITIES_GB)
+    pairs, sizes = (kit.PAIRS[:1], kit.CAPACITIES_GB[1:2]) if given.quick else (kit.PAIRS, kit.CAPACITIES_GB)
     cases = [kit.Case(high, low, size) for high, low in pairs for size in sizes]
     rows = [row for subject in subjects for case in cases for row in _rows(subject, case)]
     frame = kit.write_rows(rows, given.path("equal_quality", ".csv", is_real=is_real))
@@ -95,4 +95,4 @@ def _panel(axis: Any, frame: pd.DataFrame, measure: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    kit.run(main)

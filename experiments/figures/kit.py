@@ -11,6 +11,7 @@ import argparse
 import functools
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -245,8 +246,8 @@ class Given(NamedTuple):
     quick: bool
 
     def twins(self, shape: Shape = GSM8K) -> list[Subject]:
-        """Return the twins of both models."""
-        return [twin(model, QUICK if self.quick else shape) for model in MODELS]
+        """Return the twins of both models, of the first one where quick."""
+        return [twin(model, shape) for model in MODELS] if not self.quick else [twin(next(iter(MODELS)), QUICK)]
 
     def recorded(self, shape: Shape = GSM8K) -> list[Subject]:
         """Return recorded routing of each model that there is any of; none without ``--real``."""
@@ -264,15 +265,24 @@ class Given(NamedTuple):
         return self.out / f"paper_{name}{'_real' * is_real}{suffix}"
 
 
+def run(main: Callable[[], None]) -> None:
+    """Run a script's main function; what the user can put right gives one line and exit code 2."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
 def read_arguments(description: str | None, arguments: Sequence[str] | None = None) -> Given:
-    """Read the command line, the same for every figure. Raises UserError where ``--real`` is no folder."""
+    """Read the command line, the same for every figure; ends the program where ``--real`` is no folder."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--real", type=Path, metavar="FOLDER", help="recorded routing, by model")
     parser.add_argument("--out", type=Path, default=IMAGES, metavar="FOLDER", help="for pictures and numbers")
     parser.add_argument("--quick", action="store_true", help="a few tokens and one case: a test of the script itself")
     given = parser.parse_args(arguments)
     if given.real and not given.real.is_dir():
-        raise UserError(f"--real: no such folder: {given.real}")
+        parser.error(f"--real: no such folder: {given.real}")
     given.out.mkdir(parents=True, exist_ok=True)
     return Given(given.real, given.out, given.quick)
 

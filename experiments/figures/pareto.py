@@ -104,4 +104,4 @@ def _lines(axis: Any, frame: pd.DataFrame, key: str, factor: float, label: str) 
 
 
 if __name__ == "__main__":
-    main()
+    kit.run(main)

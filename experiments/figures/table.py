@@ -198,4 +198,4 @@ def _windows(frame: pd.DataFrame, steps: int) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    kit.run(main)

@@ -80,4 +80,4 @@ def _panel(axis: Any, frame: pd.DataFrame) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    kit.run(main)

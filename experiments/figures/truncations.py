@@ -75,4 +75,4 @@ def _draw(given: kit.Given, studies: dict[str, Study]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    kit.run(main)
