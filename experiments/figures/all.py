@@ -2,14 +2,16 @@
 
     python experiments/figures/all.py [--real FOLDER] [--out FOLDER] [--quick]
 
-One process after another would replay much again: here the figures share twins and what was found at equal quality.
+Two processes: the figures of each share twins, and what was found at equal quality.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 
 import disputed
 import equal_quality
@@ -21,25 +23,28 @@ import tiers
 import truncations
 import warmup
 
-FIGURES = {
-    "pareto": pareto.main,
-    "equal_quality": equal_quality.main,
-    "warmup": warmup.main,
-    "truncations": truncations.main,
-    "tiers": tiers.main,
-    "disputed": disputed.main,
-    "gaps": gaps.main,
-    "table": table.main,
-}
+GROUPS = ((equal_quality, tiers, disputed, gaps), (pareto, warmup, truncations))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Draw one after another."""
-    kit.read_arguments(__doc__, arguments)
-    for name, draw in FIGURES.items():
+    """Draw everything, then write the table; where quick, in this process."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if kit.read_arguments(__doc__, given).quick:
+        for group in range(len(GROUPS)):
+            _draw(group, given)
+    else:
+        with ProcessPoolExecutor(len(GROUPS), multiprocessing.get_context("spawn")) as pool:
+            for done in [pool.submit(_draw, group, given) for group in range(len(GROUPS))]:
+                done.result()
+    table.main(given)
+
+
+def _draw(group: int, arguments: Sequence[str]) -> None:
+    """Draw the figures of one group, one after another."""
+    for figure in GROUPS[group]:
         begun = time.perf_counter()
-        draw(arguments)
-        print(f"{name}: {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
+        figure.main(arguments)
+        print(f"{figure.__name__}: {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

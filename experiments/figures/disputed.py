@@ -34,9 +34,8 @@ def speeds(flash: float, dram: float) -> dict[str, float]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Replay, write, draw."""
     given = kit.read_arguments(__doc__, arguments)
-    _figure(given, given.twins(), is_real=False)
-    if given.real:
-        _figure(given, [*given.imputed(), *given.recorded()], is_real=True)
+    for kind, subjects in given.groups():
+        _figure(given, kind, subjects)
 
 
 def _rows(subject: kit.Subject, sizes: Sequence[float]) -> Iterator[dict[str, Any]]:
@@ -65,10 +64,10 @@ def _rows(subject: kit.Subject, sizes: Sequence[float]) -> Iterator[dict[str, An
                 }  # fmt: skip
 
 
-def _figure(given: kit.Given, subjects: Sequence[kit.Subject], *, is_real: bool) -> None:
+def _figure(given: kit.Given, kind: str, subjects: Sequence[kit.Subject]) -> None:
     sizes = kit.CAPACITIES_GB[1:2] if given.quick else kit.CAPACITIES_GB
     rows = [row for subject in subjects for row in _rows(subject, sizes)]
-    frame = kit.write_rows(rows, given.path("disputed", ".csv", is_real=is_real))
+    frame = kit.write_rows(rows, given.path("disputed", ".csv", kind))
     plt = kit.plotting()
     with plt.rc_context(kit.STYLE):
         figure, axes = plt.subplots(
@@ -81,7 +80,7 @@ def _figure(given: kit.Given, subjects: Sequence[kit.Subject], *, is_real: bool)
         axes[0, 0].set_ylabel("times faster")
         kit.write_figure(
             figure, "Speed-up under the paper's two sets of speeds", subjects,
-            given.path("disputed", kit.SUFFIX, is_real=is_real),
+            given.path("disputed", kit.SUFFIX, kind),
         )  # fmt: skip
 
 

@@ -21,16 +21,15 @@ MEASURES = {"energy_mj": "energy (mJ per token)", "latency_ms": "latency (ms per
 def main(arguments: Sequence[str] | None = None) -> None:
     """Replay, write, draw."""
     given = kit.read_arguments(__doc__, arguments)
-    _figure(given, given.twins(), is_real=False)
-    if given.real:
-        _figure(given, [*given.imputed(), *given.recorded()], is_real=True)
+    for kind, subjects in given.groups():
+        _figure(given, kind, subjects)
 
 
-def _figure(given: kit.Given, subjects: Sequence[kit.Subject], *, is_real: bool) -> None:
+def _figure(given: kit.Given, kind: str, subjects: Sequence[kit.Subject]) -> None:
     pairs, sizes = (kit.PAIRS[:1], kit.CAPACITIES_GB[1:2]) if given.quick else (kit.PAIRS, kit.CAPACITIES_GB)
     cases = [kit.Case(high, low, size) for high, low in pairs for size in sizes]
     rows = [row for subject in subjects for case in cases for row in _rows(subject, case)]
-    frame = kit.write_rows(rows, given.path("equal_quality", ".csv", is_real=is_real))
+    frame = kit.write_rows(rows, given.path("equal_quality", ".csv", kind))
     plt = kit.plotting()
     with plt.rc_context(kit.STYLE):
         figure, axes = plt.subplots(
@@ -50,7 +49,7 @@ def _figure(given: kit.Given, subjects: Sequence[kit.Subject], *, is_real: bool)
         kit.shared_legend(figure, ncols=3)
         kit.write_figure(
             figure, "Decode at equal quality (hollow: another one); numbers: high bits / SliceMoE", subjects,
-            given.path("equal_quality", kit.SUFFIX, is_real=is_real),
+            given.path("equal_quality", kit.SUFFIX, kind),
         )  # fmt: skip
 
 

@@ -30,19 +30,20 @@ LIGHT = 0.1
 def main(arguments: Sequence[str] | None = None) -> None:
     """Replay and write."""
     given = kit.read_arguments(__doc__, arguments)
-    _write(given, given.twins(), given.twins(warmup.LONG), is_real=False)
-    if given.real:
-        _write(given, given.imputed(), given.imputed(), is_real=True)
+    _write(given, "twin", given.twins(), given.twins(warmup.LONG))
+    if given.imputed():
+        _write(given, "imputed", given.imputed(), given.imputed())
 
 
-def _write(given: kit.Given, subjects: Sequence[kit.Subject], longer: Sequence[kit.Subject], *, is_real: bool) -> None:
+def _write(given: kit.Given, kind: str, subjects: Sequence[kit.Subject], longer: Sequence[kit.Subject]) -> None:
     sizes = kit.CAPACITIES_GB[1:2] if given.quick else kit.CAPACITIES_GB
-    rows = [row for subject in subjects for size in sizes for row in _decode(subject, kit.Case(8, 4, size))]
+    qualities = QUALITIES[:1] if given.quick else QUALITIES
+    rows = [row for subject in subjects for size in sizes for row in _decode(subject, kit.Case(8, 4, size), qualities)]
     rows += [row for subject in longer for row in _warm(subject)]
-    kit.write_rows(rows, given.path("gaps", ".csv", is_real=is_real))
+    kit.write_rows(rows, given.path("gaps", ".csv", kind))
 
 
-def _decode(subject: kit.Subject, case: kit.Case) -> Iterator[dict[str, Any]]:
+def _decode(subject: kit.Subject, case: kit.Case, qualities: Sequence[float]) -> Iterator[dict[str, Any]]:
     matches = equal.at_equal_quality(subject, case)
     ours, theirs = matches["SliceMoE"].found, matches[BASELINE].found
     system = equal.systems(subject)[BASELINE]
@@ -74,7 +75,7 @@ def _decode(subject: kit.Subject, case: kit.Case) -> Iterator[dict[str, Any]]:
     yield row("both steered to 5 % misses, not equal quality", ours, steered, met=False)
     light = equal.at_quality(subject, case, system, _light(ours), proxy=_light)
     yield row(f"a rerouted expert counts {LIGHT:g} in the proxy", ours, light.found, light.met)
-    for quality in QUALITIES:
+    for quality in qualities:
         pair = [equal.at_quality(subject, case, equal.systems(subject)[name], quality) for name in (SLICES, BASELINE)]
         reason = f"every miss read, both at a proxy of {quality:g}"
         yield row(reason, pair[0].found, pair[1].found, pair[0].met and pair[1].met)

@@ -2,7 +2,8 @@
 
 Every figure is a script of its own: ``python experiments/figures/NAME.py [--real FOLDER] [--out FOLDER] [--quick]``.
 Without ``--real`` it replays the twins, which are synthetic. FOLDER holds recorded routing by model, as
-``deepseek-v2-lite/*.npz`` and ``qwen1.5-moe/*.npz``; what belongs to it is written beside, with ``_real`` in its name.
+``deepseek-v2-lite/*.npz`` and ``qwen1.5-moe/*.npz``; what belongs to it is
+written beside, its name ending in ``_real`` as recorded, in ``_imputed`` with logits made up beyond the top-k.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ class Subject:
     def title(self) -> str:
         """What panels call it."""
         layers = len(self.trace.header.layers)
-        return MODELS[self.model] + ("" if self.layer_share == 1 else f", {layers} recorded layers")
+        return MODELS[self.model] + ("" if self.layer_share == 1 else f", {layers} layers")
 
 
 @dataclass(frozen=True)
@@ -163,9 +164,9 @@ def _non_expert_dram(result: Result) -> tuple[float, float]:
 
     The phone charges bits alone, and the pipe's plain bandwidth.
     """
-    rows, dram = result.tokens, result.summary["scenario"]["device"]["dram"]
-    decode = rows[rows["phase"] == "decode"]
-    moved = (decode["non_expert_dram_read_bytes"].sum() + decode["non_expert_dram_write_bytes"].sum()) / len(decode)
+    decode, dram = result.rows.phases[DECODE], result.summary["scenario"]["device"]["dram"]
+    total = decode.sums["non_expert_dram_read_bytes"] + decode.sums["non_expert_dram_write_bytes"]
+    moved = total / decode.steps
     return moved * 8 * dram["energy_pj_per_bit"]["value"], moved / dram["bandwidth_gbs"]["value"] * 1e-6
 
 
@@ -198,7 +199,7 @@ def recorded(folder: Path, model: str, shape: Shape) -> Subject | None:
     used = [
         file.name for file, trace in zip(files, traces, strict=True) if max(trace.request_lengths().values()) >= tokens
     ]
-    name = f"{', '.join(used)}, {count} stretches of {shape.prompt} + {shape.decode} tokens"
+    name = f"{', '.join(used)}, {count} x ({shape.prompt} + {shape.decode}) tokens"
     share = len(traces[0].header.layers) / len(load_model(model).moe_layers)
     return Subject(model, "real", MemoryTrace(traces[0].header, block, name), share)
 
@@ -223,7 +224,9 @@ def imputed(subject: Subject) -> Subject | None:
     return replace(subject, kind="imputed", trace=MemoryTrace(header, block, f"{subject.trace.name}, logits imputed"))
 
 
-HOW = {"twin": "", "imputed": ", logits imputed", "real": ", as recorded"}
+HOW = {"twin": "", "imputed": ", logits imputed", "real": ""}
+#: How the files of each kind of routing end.
+ENDINGS = {"twin": "", "imputed": "_imputed", "real": "_real"}
 
 
 def head_of(subject: Subject, case: Case) -> dict[str, Any]:
@@ -260,9 +263,17 @@ class Given(NamedTuple):
         found = [imputed(subject) for subject in self.recorded(shape)]
         return [subject for subject in found if subject]
 
-    def path(self, name: str, suffix: str, *, is_real: bool = False) -> Path:
+    def groups(self, shape: Shape = GSM8K, longer: Shape | None = None) -> Iterator[tuple[str, list[Subject]]]:
+        """Yield the kinds of routing that there are, each one a figure of its own; longer: shape of the twins."""
+        for kind, subjects in (
+            ("twin", self.twins(longer or shape)), ("imputed", self.imputed(shape)), ("real", self.recorded(shape))
+        ):  # fmt: skip
+            if subjects:
+                yield kind, subjects
+
+    def path(self, name: str, suffix: str, kind: str = "twin") -> Path:
         """Return where a file of a figure goes."""
-        return self.out / f"paper_{name}{'_real' * is_real}{suffix}"
+        return self.out / f"paper_{name}{ENDINGS[kind]}{suffix}"
 
 
 def run(main: Callable[[], None]) -> None:

@@ -26,15 +26,14 @@ BUDGET = {"policy.routing": {"name": "stock"}, "policy.constraint": {"name": "bu
 def main(arguments: Sequence[str] | None = None) -> None:
     """Replay, write, draw."""
     given = kit.read_arguments(__doc__, arguments)
-    _figure(given, given.twins(), "pareto", is_real=False)
-    if given.real:
-        _figure(given, [*given.imputed(), *given.recorded()], "pareto", is_real=True)
+    for kind, subjects in given.groups():
+        _figure(given, kind, subjects)
 
 
-def _figure(given: kit.Given, subjects: Sequence[kit.Subject], name: str, *, is_real: bool) -> None:
+def _figure(given: kit.Given, kind: str, subjects: Sequence[kit.Subject]) -> None:
     cases = CASES[:1] if given.quick else CASES
     rows = [row for subject in subjects for case in cases for row in _rows(subject, case, given.quick)]
-    frame = kit.write_rows(rows, given.path(name, ".csv", is_real=is_real))
+    frame = kit.write_rows(rows, given.path("pareto", ".csv", kind))
     plt = kit.plotting()
     panels = [(subject, case) for subject in subjects for case in cases]
     with plt.rc_context(kit.STYLE):
@@ -53,7 +52,7 @@ def _figure(given: kit.Given, subjects: Sequence[kit.Subject], name: str, *, is_
         kit.shared_legend(figure, ncols=4)
         kit.write_figure(
             figure, "Quality against misses and energy, strength of routing swept", subjects,
-            given.path(name, kit.SUFFIX, is_real=is_real),
+            given.path("pareto", kit.SUFFIX, kind),
         )  # fmt: skip
 
 

@@ -20,19 +20,8 @@ DEEPSEEK, QWEN = kit.MODELS
 HIGH_BITS = ("Cache-Prior, high bits", "budget, high bits")
 
 
-class Column(NamedTuple):
-    """Which rows a column of the table takes: what the table calls them, the file's suffix, and imputed ones or not."""
-
-    name: str
-    suffix: str
-    imputed: bool
-
-
-COLUMNS = (
-    Column("real routing, as recorded", "_real", False),
-    Column("real routing, logits imputed", "_real", True),
-    Column("twins (SYNTHETIC)", "", False),
-)
+#: Columns of the table: which routing, and what they are called.
+COLUMNS = {"real": "real routing, as recorded", "imputed": "real routing, logits imputed", "twin": "twins (SYNTHETIC)"}
 
 
 class Claim(NamedTuple):
@@ -64,13 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
 
 
-def _read(given: kit.Given, name: str, column: Column) -> pd.DataFrame:
-    """Return the rows of a figure's CSV that belong to a column; none where it was not drawn."""
-    path = given.path(name, f"{column.suffix}.csv")
-    if not path.exists():
-        return pd.DataFrame()
-    frame = pd.read_csv(path)
-    return frame[frame["routing"].str.endswith(kit.HOW["imputed"]) == column.imputed]
+def _read(given: kit.Given, name: str, kind: str) -> pd.DataFrame:
+    """Return the rows of a figure's CSV; none where it was not drawn."""
+    path = given.path(name, ".csv", kind)
+    return pd.read_csv(path) if path.exists() else pd.DataFrame()
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -78,16 +64,16 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _published(given: kit.Given) -> list[str]:
-    heads = ["", "published", *(column.name for column in COLUMNS), "what moves it (twin)"]
+    heads = ["", "published", *COLUMNS.values(), "what moves it (twin)"]
     lines = [_line(heads), _line(["---"] * len(heads))]
-    frames = [_read(given, "equal_quality", column) for column in COLUMNS]
+    frames = [_read(given, "equal_quality", kind) for kind in COLUMNS]
     for claim in CLAIMS:
         for high, low in kit.PAIRS:
             cells = [_range(frame, claim, high) for frame in frames]
             if any(cell != "-" for cell in cells):
                 moves = _moves(given, claim) if (high, low) == kit.PAIRS[0] else ""
                 lines.append(_line([f"{kit.MODELS[claim.model]}, {high}/{low} bits", claim.published, *cells, moves]))
-    starts = [_read(given, "warmup", column) for column in COLUMNS]
+    starts = [_read(given, "warmup", kind) for kind in COLUMNS]
     for regime in warmup.REGIMES:
         for steps in (10, 100, 500):
             cells = [_start(frame, regime, steps) for frame in starts]
@@ -147,11 +133,10 @@ def _start(frame: pd.DataFrame, regime: str, steps: int) -> str:
 
 def _parts(given: kit.Given, name: str) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield the rows of each routing, recorded ones first."""
-    for suffix, mark in (("_real.csv", ""), (".csv", " (SYNTHETIC)")):
-        path = given.path(name, suffix)
-        if path.exists():
-            for routing, frame in pd.read_csv(path).groupby("routing", sort=False):
-                yield f"{routing}{mark}", frame
+    for kind in COLUMNS:
+        frame = _read(given, name, kind)
+        for routing, rows in frame.groupby("routing", sort=False) if len(frame) else ():
+            yield f"{routing}{' (SYNTHETIC)' * (kind == 'twin')}", rows
 
 
 def _reasons(given: kit.Given) -> list[str]:

@@ -26,9 +26,8 @@ TIERS = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Replay, write, draw."""
     given = kit.read_arguments(__doc__, arguments)
-    _figure(given, given.twins(), is_real=False)
-    if given.real:
-        _figure(given, [*given.imputed(), *given.recorded()], is_real=True)
+    for kind, subjects in given.groups():
+        _figure(given, kind, subjects)
 
 
 def _rows(subject: kit.Subject) -> Iterator[dict[str, Any]]:
@@ -42,9 +41,9 @@ def _rows(subject: kit.Subject) -> Iterator[dict[str, Any]]:
         }  # fmt: skip
 
 
-def _figure(given: kit.Given, subjects: Sequence[kit.Subject], *, is_real: bool) -> None:
+def _figure(given: kit.Given, kind: str, subjects: Sequence[kit.Subject]) -> None:
     rows = [row for subject in subjects for row in _rows(subject)]
-    frame = kit.write_rows(rows, given.path("tiers", ".csv", is_real=is_real))
+    frame = kit.write_rows(rows, given.path("tiers", ".csv", kind))
     plt = kit.plotting()
     with plt.rc_context(kit.STYLE):
         figure, axes = plt.subplots(
@@ -58,7 +57,7 @@ def _figure(given: kit.Given, subjects: Sequence[kit.Subject], *, is_real: bool)
         kit.shared_legend(figure, ncols=4)
         kit.write_figure(
             figure, "Energy by tier at equal quality (*: another quality)", subjects,
-            given.path("tiers", kit.SUFFIX, is_real=is_real),
+            given.path("tiers", kit.SUFFIX, kind),
         )  # fmt: skip
 
 

@@ -49,9 +49,8 @@ _COLOURS = {"empty": "#D55E00", "last-layer": "#E69F00", "random": "#009E73", "r
 def main(arguments: Sequence[str] | None = None) -> None:
     """Replay, write, draw."""
     given = kit.read_arguments(__doc__, arguments)
-    _figure(given, given.twins(LONG), is_real=False)
-    if given.real:
-        _figure(given, [*given.imputed(), *given.recorded()], is_real=True)
+    for kind, subjects in given.groups(longer=LONG):
+        _figure(given, kind, subjects)
 
 
 def rows_of(
@@ -100,9 +99,9 @@ def _sums(rows: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def _figure(given: kit.Given, subjects: Sequence[kit.Subject], *, is_real: bool) -> None:
+def _figure(given: kit.Given, kind: str, subjects: Sequence[kit.Subject]) -> None:
     rows = [row for subject in subjects for regime in regimes_of(subject) for row in rows_of(subject, regime)]
-    frame = kit.write_rows(rows, given.path("warmup", ".csv", is_real=is_real))
+    frame = kit.write_rows(rows, given.path("warmup", ".csv", kind))
     columns = max(len(regimes_of(subject)) for subject in subjects)
     plt = kit.plotting()
     with plt.rc_context(kit.STYLE):
@@ -121,7 +120,7 @@ def _figure(given: kit.Given, subjects: Sequence[kit.Subject], *, is_real: bool)
         kit.shared_legend(figure, ncols=4)
         kit.write_figure(
             figure, "Starts of decode against PCW, 6/3 bits, 3.6 GB", subjects,
-            given.path("warmup", kit.SUFFIX, is_real=is_real),
+            given.path("warmup", kit.SUFFIX, kind),
         )  # fmt: skip
 
 
