@@ -305,11 +305,12 @@ def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> pd.DataFrame:
     return frame
 
 
-def write_figure(figure: Figure, heading: str, subjects: Sequence[Subject], path: Path, note: str = "") -> None:
-    """Head, stamp and write a figure. note: what the second line says of the routing, instead of the traces' names."""
+def write_figure(figure: Figure, heading: str, subjects: Sequence[Subject], path: Path) -> None:
+    """Head a figure with its routing, stamp it where that is not real, and write it."""
     headers = [subject.trace.header for subject in subjects]
     about: dict[str, Any] = {label.field: any(getattr(header, label.field) for header in headers) for label in LABELS}
-    about["path"] = note or "; ".join(subject.trace.name for subject in subjects)
+    between = "; " if figure.get_figwidth() > 9 else ";\n"
+    about["path"] = between.join(subject.trace.name for subject in subjects)
     _slim(figure)
     in_place(path, lambda partial: finish(figure, heading, about, partial))
 

@@ -38,7 +38,12 @@ def _figure(given: kit.Given, kind: str, subjects: Sequence[kit.Subject]) -> Non
     panels = [(subject, case) for subject in subjects for case in cases]
     with plt.rc_context(kit.STYLE):
         figure, axes = plt.subplots(
-            2, len(panels), figsize=(2.2 + 2.3 * len(panels), 6.2), layout="constrained", squeeze=False, sharey="row"
+            2,
+            len(panels),
+            figsize=(max(8, 2.2 + 2.3 * len(panels)), 6.2),
+            layout="constrained",
+            squeeze=False,
+            sharey="row",
         )
         for column, (subject, case) in enumerate(panels):
             own = frame[(frame["panel"] == _panel(subject, case))]

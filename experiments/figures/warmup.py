@@ -106,7 +106,7 @@ def _figure(given: kit.Given, kind: str, subjects: Sequence[kit.Subject]) -> Non
     plt = kit.plotting()
     with plt.rc_context(kit.STYLE):
         figure, axes = plt.subplots(
-            len(subjects), columns, figsize=(1.5 + 2.4 * columns, 1.2 + 2.6 * len(subjects)), layout="constrained",
+            len(subjects), columns, figsize=(max(8, 1.5 + 2.4 * columns), 1.2 + 2.6 * len(subjects)), layout="constrained",
             squeeze=False, sharey="row",
         )  # fmt: skip
         for line, subject in zip(axes, subjects, strict=True):
@@ -117,7 +117,7 @@ def _figure(given: kit.Given, kind: str, subjects: Sequence[kit.Subject]) -> Non
                 _panel(axis, frame[(frame["routing"] == routing) & (frame["regime"] == regime)])
                 axis.set_title(f"{routing}\n{regime}", fontsize=8)
             line[0].set_ylabel("this start / PCW")
-        kit.shared_legend(figure, ncols=4)
+        kit.shared_legend(figure, ncols=min(4, columns + 1))
         kit.write_figure(
             figure, "Starts of decode against PCW, 6/3 bits, 3.6 GB", subjects,
             given.path("warmup", kit.SUFFIX, kind),
