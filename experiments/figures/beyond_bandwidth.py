@@ -1,0 +1,269 @@
+"""Where slicing pays: its gain over whole experts at high precision, over flash and DRAM bandwidth and energy per bit.
+
+    python experiments/figures/beyond_bandwidth.py [--real FOLDER] [--out FOLDER] [--quick]
+
+The paper's phone (serial, nothing but bandwidths) at 2.4 GB and 8/4 bits, with the rates of flash and DRAM replaced; every
+device of hwconfigs is marked where its own rates lie. Decisions are the same all over a map, so each policy is decided
+once. Beside the simulated maps stands the roofline: with F bytes read from flash and D from DRAM for each token, at the
+rates f and d,
+
+    gain = (F / f + D / d) / (F' / f + D' / d),     crossover: the miss rate at which flash takes as long as DRAM, f / d
+
+It depends on f / d alone (lines of equal gain are straight), and lies between D / D' where flash is free and F / F' where
+DRAM is. For energy the prices are pJ/bit, and D holds the fills too. Writes beyond_bandwidth.csv (all points), .svg and
+.png, and prints the crossovers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from kit import (
+    GSM8K,
+    STYLE,
+    Case,
+    Given,
+    Subject,
+    figures_of,
+    plotting,
+    read_arguments,
+    source_of,
+    write_figure,
+    write_rows,
+)
+from replays import DEVICES, ROOMY_DRAM, Device, Run, markdown, replay
+
+from slicesim.hardware import Hardware
+from slicesim.result import Result
+
+NAME = "beyond_bandwidth"
+CASE = Case()
+BASE, POLICIES = "lru-high", ("dbsc", "slicemoe")
+LEVELS = (1.05, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 4, 5, 6, 8)
+
+
+class Axes(NamedTuple):
+    """One map: what is varied (flash across, DRAM upwards), and which figure is compared."""
+
+    figure: str
+    flash: tuple[str, ...]
+    dram: str
+    flash_values: np.ndarray
+    dram_values: np.ndarray
+    flash_label: str
+    dram_label: str
+    gain_label: str
+
+    def settings(self, flash: float, dram: float) -> dict[str, Any]:
+        """Return the device's keys at a point."""
+        return {**dict.fromkeys(self.flash, flash), self.dram: dram}
+
+
+def maps(*, quick: bool) -> tuple[Axes, Axes]:
+    """Return the map of time and the map of energy."""
+    points = 2 if quick else 11
+    flash_rate = ("device.flash.bandwidth_gbs", "device.flash.lane_bandwidth_gbs")
+    return (
+        Axes(
+            "latency_ms", flash_rate, "device.dram.bandwidth_gbs", np.geomspace(0.5, 16, points),
+            np.geomspace(8, 120, points), "flash, GB/s", "DRAM, GB/s as the client sees it", "speed-up",
+        ),
+        Axes(
+            "energy_mj", ("device.flash.energy_pj_per_bit",), "device.dram.energy_pj_per_bit",
+            np.geomspace(10, 160, points), np.geomspace(1, 16, points), "flash, pJ/bit", "DRAM, pJ/bit", "energy gain",
+        ),
+    )  # fmt: skip
+
+
+class Bytes(NamedTuple):
+    """What a policy moves for one decode token: from flash, and in DRAM what counts for the figure in hand."""
+
+    flash: float
+    dram: float
+
+    @classmethod
+    def of(cls, result: Result, figure: str) -> Bytes:
+        """Take them from a run. Fills cost energy, but no time of their own: each is written while the next is read."""
+        moved, tokens = result.decode["bytes"], result.decode["tokens"]
+        fills = moved["dram_write"] if figure == "energy_mj" else 0
+        return cls(moved["flash_read"] / tokens, (moved["dram_read"] + fills) / tokens)
+
+    def cost(self, flash: float, dram: float) -> float:
+        """Return the sum of both at a price for each byte."""
+        return self.flash * flash + self.dram * dram
+
+
+def gain(base: Bytes, own: Bytes, flash_price: float, dram_price: float) -> float:
+    """Return the roofline's gain where both tiers are used one after the other."""
+    return base.cost(flash_price, dram_price) / own.cost(flash_price, dram_price)
+
+
+def rates_for(base: Bytes, own: Bytes, level: float) -> float | None:
+    """Return the flash price over the DRAM price at which the gain is ``level``; None where it never is.
+
+    Solves F r + D = level (F' r + D') for the ratio r.
+    """
+    above, below = level * own.dram - base.dram, base.flash - level * own.flash
+    ratio = above / below if below else -1.0
+    return ratio if ratio > 0 else None
+
+
+def points(subject: Subject, axes: Axes) -> Iterator[dict[str, Any]]:
+    """Yield a row for every point of a map: the gain of each policy, simulated and by the roofline."""
+    where = [(flash, dram) for dram in axes.dram_values for flash in axes.flash_values]
+    fixed = {**CASE.settings(subject), **ROOMY_DRAM}
+    found = {
+        policy: replay(subject, [Run(policy, {**fixed, **axes.settings(*point)}) for point in where])
+        for policy in (BASE, *POLICIES)
+    }
+    moved = {policy: Bytes.of(results[0], axes.figure) for policy, results in found.items()}
+    for number, (flash, dram) in enumerate(where):
+        prices = (1 / flash, 1 / dram) if axes.figure == "latency_ms" else (flash, dram)
+        base = figures_of(found[BASE][number])[axes.figure]
+        for policy in POLICIES:
+            own = figures_of(found[policy][number])
+            yield {
+                "source": source_of(subject), "model": subject.title, "figure": axes.figure, "flash": flash,
+                "dram": dram, "policy": policy, "gain": base / own[axes.figure],
+                "roofline": gain(moved[BASE], moved[policy], *prices), "rel_mse": own["rel_mse"],
+            }  # fmt: skip
+
+
+def place(device: Device, axes: Axes) -> tuple[float, float]:
+    """Return where a device lies on a map: (flash, DRAM)."""
+    section = device.load().settings.device
+    hardware = Hardware.of(section)
+    if axes.figure == "latency_ms":
+        return section.flash.bandwidth_gbs.value, hardware.dram.client_gbs
+    energy = section.dram.energy_pj_per_bit
+    return section.flash.energy_pj_per_bit.value, energy.value if energy else hardware.dram.energy_pj_per_bit
+
+
+def on_devices(subject: Subject) -> Iterator[dict[str, Any]]:
+    """Yield each device's crossover miss rates and its own gains: its whole file, not its two rates alone."""
+    time, energy = maps(quick=True)
+    fixed = {**CASE.settings(subject), **ROOMY_DRAM}
+    found = {
+        policy: replay(subject, [Run(policy, {**device.settings, **fixed}, device.path) for device in DEVICES])
+        for policy in (BASE, *POLICIES)
+    }
+    for number, device in enumerate(DEVICES):
+        (flash, dram), (flash_pj, dram_pj) = place(device, time), place(device, energy)
+        base = figures_of(found[BASE][number])
+        row = {
+            "device": device.name + " *" * device.projected, "flash_gbs": flash, "dram_gbs": dram,
+            "flash_pj": flash_pj, "dram_pj": dram_pj, "time_crossover": flash / dram,
+            "energy_crossover": dram_pj / flash_pj,
+        }  # fmt: skip
+        for policy in POLICIES:
+            own = figures_of(found[policy][number])
+            for axes in (time, energy):
+                row[f"{policy} {axes.gain_label}"] = base[axes.figure] / own[axes.figure]
+        yield row
+
+
+def draw(frame: pd.DataFrame, subject: Subject, given: Given, suffix: str) -> None:
+    """Draw a map of each figure and policy, with the devices on it."""
+    plt = plotting()
+    with plt.rc_context(STYLE):
+        figure, panels = plt.subplots(2, len(POLICIES), figsize=(11, 9), layout="constrained")
+        for line, axes in zip(panels, maps(quick=given.quick), strict=True):
+            part = frame[frame["figure"] == axes.figure]
+            drawn = None
+            for axis, policy in zip(line, POLICIES, strict=True):
+                grid = part[part["policy"] == policy].pivot(index="dram", columns="flash", values="gain")
+                drawn = axis.pcolormesh(
+                    grid.columns, grid.index, grid.to_numpy(), shading="gouraud", cmap="cividis", vmin=1,
+                    vmax=float(part["gain"].max()), rasterized=True,
+                )  # fmt: skip
+                lines = axis.contour(grid.columns, grid.index, grid.to_numpy(), LEVELS, colors="white", linewidths=0.8)
+                axis.clabel(lines, fmt="%g", fontsize=8)
+                axis.set(xscale="log", yscale="log", title=f"{policy} over {BASE}: {axes.gain_label}")
+                axis.set(xlabel=axes.flash_label, ylabel=axes.dram_label)
+                axis.xaxis.set_major_formatter("{x:g}")
+                axis.yaxis.set_major_formatter("{x:g}")
+                _mark(axis, axes)
+            figure.colorbar(drawn, ax=line, label=axes.gain_label, pad=0.01)
+        heading = f"{subject.title}, {CASE}: gain of slices over whole experts at 8 bits (hollow: projected)"
+        write_figure(figure, heading, [subject], given.out / f"{NAME}{suffix}.png")
+
+
+def _mark(axis: Any, axes: Axes) -> None:
+    """Mark the devices that lie on the map; those in one place share a number list."""
+    spots: dict[tuple[float, float], list[int]] = {}
+    for number, device in enumerate(DEVICES, start=1):
+        spots.setdefault(place(device, axes), []).append(number)
+    left, right = axes.flash_values[[0, -1]]
+    bottom, top = axes.dram_values[[0, -1]]
+    for (flash, dram), numbers in spots.items():
+        hollow = all(DEVICES[number - 1].projected for number in numbers)
+        inside = left <= flash <= right and bottom <= dram <= top
+        at = (min(max(flash, left), right), min(max(dram, bottom), top))
+        marker = "o" if inside else "^"
+        axis.plot(*at, marker, mfc="none" if hollow else "#D55E00", mec="#D55E00", ms=7, mew=1.5, clip_on=False)
+        axis.annotate(
+            ",".join(map(str, numbers)), at, xytext=(6, 4), textcoords="offset points", fontsize=9, color="white",
+            weight="bold",
+        )  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run all, write numbers and pictures, print crossovers and the devices' own gains."""
+    given = read_arguments(__doc__, arguments)
+    for suffix, subjects in (("", given.twins(GSM8K)), ("_real", given.recorded(GSM8K))):
+        for subject in subjects[:1]:
+            found = [row for axes in maps(quick=given.quick) for row in points(subject, axes)]
+            frame = write_rows(found, given.out / f"{NAME}{suffix}.csv")
+            draw(frame, subject, given, suffix)
+            print(f"\n{source_of(subject)}, {subject.title}, {CASE}, against {BASE}\n")
+            print(_limits(subject), "\n")
+            error = (frame["roofline"] / frame["gain"] - 1).abs().max()
+            print(f"roofline against the simulated maps: off by {error:.1%} at most\n")
+            if not given.quick:
+                print(_device_table(list(on_devices(subject))), flush=True)
+
+
+def _limits(subject: Subject) -> str:
+    """Return each policy's bytes, the limits of its gains, and where they fall to 1.05 and 1.5."""
+    fixed = {**CASE.settings(subject), **ROOMY_DRAM}
+    results = {policy: replay(subject, [Run(policy, fixed)])[0] for policy in (BASE, *POLICIES)}
+    cells = []
+    for axes in maps(quick=True):
+        moved = {policy: Bytes.of(result, axes.figure) for policy, result in results.items()}
+        base = moved[BASE]
+        for policy in POLICIES:
+            own = moved[policy]
+            cell = [f"{policy}, {axes.gain_label}"]
+            cell += [f"{mine / 1e6:.0f} of {its / 1e6:.0f}" for mine, its in zip(own, base, strict=True)]
+            cell += [f"{base.dram / own.dram:.2f}", f"{base.flash / own.flash:.2f}"]
+            cells.append(cell + [_where(rates_for(base, own, level), axes) for level in (1.05, 1.5)])
+    head = ["", "flash MB/token", "DRAM MB/token", "limit: flash free", "limit: DRAM free"]
+    return markdown([*head, "falls to 1.05 at", "to 1.5 at"], cells)
+
+
+def _where(ratio: float | None, axes: Axes) -> str:
+    """Say at which ratio of the tiers, flash over DRAM."""
+    if ratio is None:
+        return "nowhere"
+    return f"f / d = {1 / ratio:.2f}" if axes.figure == "latency_ms" else f"pJ flash / DRAM = {ratio:.2f}"
+
+
+def _device_table(rows: Sequence[dict[str, Any]]) -> str:
+    gains = [name for name in rows[0] if name.startswith(POLICIES)]
+    head = ["", "device", "flash, DRAM GB/s", "time crossover", "flash, DRAM pJ/bit", "energy crossover", *gains]
+    cells = (
+        [
+            str(number), row["device"], f"{row['flash_gbs']:.2f}, {row['dram_gbs']:.1f}", f"{row['time_crossover']:.1%}",
+            f"{row['flash_pj']:.0f}, {row['dram_pj']:.1f}", f"{row['energy_crossover']:.1%}",
+            *(f"{row[name]:.2f}" for name in gains),
+        ]
+        for number, row in enumerate(rows, start=1)
+    )  # fmt: skip
+    return markdown(head, cells)
+
+
+if __name__ == "__main__":
+    main()
