@@ -1,0 +1,262 @@
+"""What the paper's figures share: which routing is replayed, how a case is run, and how figure and numbers are written.
+
+Every figure is a script of its own: ``python experiments/figures/NAME.py [--real FOLDER] [--out FOLDER] [--quick]``.
+Without ``--real`` it replays the twins, which are synthetic. FOLDER holds recorded routing by model, as
+``deepseek-v2-lite/*.npz`` and ``qwen1.5-moe/*.npz``; what belongs to it is written beside, with ``_real`` in its name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+import slicesim
+from slicesim.errors import UserError
+from slicesim.models import load_model
+from slicesim.report.figure import finish
+from slicesim.report.label import LABELS, leading_kind
+from slicesim.trace import DECODE, PREFILL, MemoryTrace, TraceBlock, load_trace
+from slicesim.trace.synth import synthesise
+from slicesim.trace.twin.complete import complete
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from slicesim.result import Result
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = ROOT / "hwconfigs" / "mobile.yaml"
+TRACES = ROOT / "traces"
+IMAGES = ROOT / "docs" / "images"
+
+#: slicesim's names of the paper's two models, what figures call them, and the folder of their recorded routing.
+MODELS = {"deepseek-v2-lite": "DeepSeek-V2-Lite", "qwen1.5-moe-a2.7b": "Qwen1.5-MoE-A2.7B"}
+FOLDERS = {"deepseek-v2-lite": "deepseek-v2-lite", "qwen1.5-moe-a2.7b": "qwen1.5-moe"}
+
+#: Of the paper's evaluation: cache sizes in GB, and (high, low) bits.
+CAPACITIES_GB = (1.8, 2.4, 3.6)
+PAIRS = ((8, 4), (6, 3), (4, 2))
+
+#: One for all, so that the same figure is drawn from the same numbers.
+SEED = 11
+
+#: What every figure is drawn with.
+STYLE = {
+    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 9.5,
+    "legend.frameon": False, "legend.fontsize": 8, "svg.hashsalt": "slicesim", "svg.fonttype": "path",
+}  # fmt: skip
+
+
+class Shape(NamedTuple):
+    """Requests, and the tokens of each: as many in the prompt as in decode."""
+
+    requests: int
+    prompt: int
+    decode: int
+
+
+#: The paper's GSM8K: about 500 tokens in, 100 or more out, one request at a time. The second one is for tests.
+GSM8K = Shape(4, 500, 120)
+QUICK = Shape(1, 24, 16)
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """Routing to be replayed. kind: ``twin``, ``real`` (top-k alone) or ``imputed`` (real, logits made up beyond it).
+
+    layer_share: of the model's MoE layers that it covers; caches are cut to the same share.
+    """
+
+    model: str
+    kind: str
+    trace: MemoryTrace
+    layer_share: float = 1.0
+
+    @property
+    def title(self) -> str:
+        """What panels call it."""
+        layers = len(self.trace.header.layers)
+        return MODELS[self.model] + ("" if self.layer_share == 1 else f", {layers} recorded layers")
+
+
+@dataclass(frozen=True)
+class Case:
+    """Bits and size of the cache; capacity_gb: as if the trace covered all layers."""
+
+    high_bits: int = 8
+    low_bits: int = 4
+    capacity_gb: float = 2.4
+
+    def __str__(self) -> str:
+        """Return what panels call it."""
+        return f"{self.high_bits}/{self.low_bits} bits, {self.capacity_gb:g} GB"
+
+    def settings(self, subject: Subject) -> dict[str, Any]:
+        """Return the scenario's keys."""
+        return {
+            "amat.high_bits": self.high_bits,
+            "amat.low_bits": self.low_bits,
+            "cache.capacity_gb": self.capacity_gb * subject.layer_share,
+            "trace.layer_subset": subject.layer_share < 1,
+            "schedule.timeline_tokens": 0,
+        }
+
+
+def simulate(subject: Subject, case: Case, policy: str, settings: Mapping[str, Any] | None = None) -> Result:
+    """Replay the subject on the paper's phone. settings: more keys of the scenario, dotted."""
+    keys = {**case.settings(subject), **(settings or {})}
+    return slicesim.simulate(CONFIG, model=subject.model, trace=subject.trace, policy=policy, set=keys)
+
+
+def figures_of(result: Result) -> dict[str, Any]:
+    """Return what figures use of a run's decode part, per token where it adds up; energy in mJ, time in ms."""
+    decode = result.decode
+    energy, quality, misses = decode["energy_pj_per_token"], decode["quality"], decode["miss_rate"]
+    return {
+        "miss_rate": misses["slices"],
+        "msb_miss_rate": misses["msb"],
+        "byte_miss_rate": misses["bytes"],
+        "energy_mj": energy["total"] * 1e-9,
+        "expert_energy_mj": energy["expert"] * 1e-9,
+        **{f"{tier}_mj": energy[tier] * 1e-9 for tier in ("flash", "dram", "sram", "npu") if energy[tier] is not None},
+        "latency_ms": decode["latency_ps"]["mean"] * 1e-9,
+        "rel_mse": quality["expected_rel_mse"],
+        **{key: quality[key] for key in ("high_mass", "low_mass", "substituted_mass", "dropped_mass")},
+    }
+
+
+@functools.cache
+def twin(model: str, shape: Shape) -> Subject:
+    """Make routing with full logits by the model's twin; synthetic."""
+    tokens = shape.prompt + shape.decode
+    trace = synthesise(TRACES / f"{model}-twin.yaml", tokens, SEED, shape.requests, shape.prompt / tokens)
+    return Subject(model, "twin", trace)
+
+
+@functools.cache
+def recorded(folder: Path, model: str, shape: Shape) -> Subject | None:
+    """Cut a model's recorded sequences into requests of the given shape, as many as there are; None without files.
+
+    A sequence that is long enough for several requests gives several; what is shorter is left out.
+    """
+    files = sorted((folder / FOLDERS[model]).glob("*.npz"))
+    traces = [load_trace(file, model=model) for file in files]
+    blocks = [window for trace in traces for block in trace.blocks() for window in _windows(block, shape)]
+    if not blocks:
+        return None
+    columns = [
+        np.concatenate(column) for column in zip(*(block[3:5] for block in blocks[: 4 * shape.requests]), strict=True)
+    ]
+    count, tokens = min(len(blocks), 4 * shape.requests), shape.prompt + shape.decode
+    token = np.tile(np.arange(tokens, dtype=np.int64), count)
+    phase = np.where(token < shape.prompt, PREFILL, DECODE).astype(np.int8)
+    block = TraceBlock(np.repeat(np.arange(count, dtype=np.int64), tokens), token, phase, columns[0], columns[1])
+    name = f"{', '.join(file.name for file in files)}, {count} stretches of {shape.prompt} + {shape.decode} tokens"
+    share = len(traces[0].header.layers) / len(load_model(model).moe_layers)
+    return Subject(model, "real", MemoryTrace(traces[0].header, block, name), share)
+
+
+def _windows(block: TraceBlock, shape: Shape) -> Iterator[TraceBlock]:
+    """Yield stretches of one sequence each."""
+    tokens = shape.prompt + shape.decode
+    edges = np.flatnonzero(np.diff(block.request, prepend=block.request[0] - 1, append=block.request[-1] + 1))
+    for start, stop in pairwise(edges):
+        for first in range(start, stop - tokens + 1, tokens):
+            yield block.part(first, first + tokens)
+
+
+@functools.cache
+def imputed(subject: Subject) -> Subject | None:
+    """Add logits beyond the recorded top-k, drawn from the model's twin; None where not all layers are recorded."""
+    if subject.layer_share < 1:
+        return None
+    header, blocks = complete(subject.trace, TRACES / f"{subject.model}-twin.yaml", SEED)
+    parts = list(blocks)
+    block = TraceBlock(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    return replace(subject, kind="imputed", trace=MemoryTrace(header, block, f"{subject.trace.name}, logits imputed"))
+
+
+class Given(NamedTuple):
+    """The command line."""
+
+    real: Path | None
+    out: Path
+    quick: bool
+
+    def twins(self, shape: Shape = GSM8K) -> list[Subject]:
+        """Return the twins of both models."""
+        return [twin(model, QUICK if self.quick else shape) for model in MODELS]
+
+    def recorded(self, shape: Shape = GSM8K) -> list[Subject]:
+        """Return recorded routing of each model that there is any of; none without ``--real``."""
+        shape = QUICK if self.quick else shape
+        found = [recorded(self.real, model, shape) for model in MODELS] if self.real else []
+        return [subject for subject in found if subject]
+
+    def imputed(self, shape: Shape = GSM8K) -> list[Subject]:
+        """Return recorded routing with imputed logits, where all layers are recorded."""
+        found = [imputed(subject) for subject in self.recorded(shape)]
+        return [subject for subject in found if subject]
+
+    def path(self, name: str, suffix: str, *, is_real: bool = False) -> Path:
+        """Return where a file of a figure goes."""
+        return self.out / f"paper_{name}{'_real' * is_real}{suffix}"
+
+
+def read_arguments(description: str | None, arguments: Sequence[str] | None = None) -> Given:
+    """Read the command line, the same for every figure. Raises UserError where ``--real`` is no folder."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--real", type=Path, metavar="FOLDER", help="recorded routing, by model")
+    parser.add_argument("--out", type=Path, default=IMAGES, metavar="FOLDER", help="for pictures and numbers")
+    parser.add_argument("--quick", action="store_true", help="a few tokens and one case: a test of the script itself")
+    given = parser.parse_args(arguments)
+    if given.real and not given.real.is_dir():
+        raise UserError(f"--real: no such folder: {given.real}")
+    given.out.mkdir(parents=True, exist_ok=True)
+    return Given(given.real, given.out, given.quick)
+
+
+def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> pd.DataFrame:
+    """Write a figure's numbers as CSV, six digits each."""
+    frame = pd.DataFrame(rows)
+    _in_place(path, lambda partial: frame.to_csv(partial, index=False, float_format="%.6g"))
+    return frame
+
+
+def write_figure(figure: Figure, heading: str, subjects: Sequence[Subject], path: Path, note: str = "") -> None:
+    """Head, stamp and write a figure. note: what the second line says of the routing, instead of the traces' names."""
+    headers = [subject.trace.header for subject in subjects]
+    about: dict[str, Any] = {label.field: any(getattr(header, label.field) for header in headers) for label in LABELS}
+    about["path"] = note or "; ".join(subject.trace.name for subject in subjects)
+    _in_place(path, lambda partial: finish(figure, heading, about, partial))
+
+
+def source_of(subject: Subject) -> str:
+    """Return the words that a row bears for where its routing comes from."""
+    return leading_kind(subject.trace.header.model_dump())
+
+
+def plotting() -> Any:
+    """Return pyplot, set up to draw without a screen."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt
+
+
+def _in_place(path: Path, write: Callable[[Path], object]) -> None:
+    """Write beside the target, then take its name."""
+    partial = path.with_name(f".{os.getpid()}-{path.name}")
+    write(partial)
+    partial.replace(path)
