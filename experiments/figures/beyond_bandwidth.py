@@ -2,20 +2,22 @@
 
     python experiments/figures/beyond_bandwidth.py [--real FOLDER] [--out FOLDER] [--quick]
 
-The paper's phone (serial, nothing but bandwidths) at 2.4 GB and 8/4 bits, with the rates of flash and DRAM replaced; every
-device of hwconfigs is marked where its own rates lie. Decisions are the same all over a map, so each policy is decided
-once. Beside the simulated maps stands the roofline: with F bytes read from flash and D from DRAM for each token, at the
-rates f and d,
+The paper's phone (serial, nothing but bandwidths) at 2.4 GB and 8/4 bits, with the rates of flash and DRAM replaced;
+every device of the figures is marked where its own rates lie. Decisions are the same all over a map, so each policy is
+decided once. Beside the simulated maps stands the roofline: with F bytes read from flash and D from DRAM for each
+token, at the rates f and d,
 
-    gain = (F / f + D / d) / (F' / f + D' / d),     crossover: the miss rate at which flash takes as long as DRAM, f / d
+    gain = (F / min(f, d) + D / d) / (F' / min(f, d) + D' / d),     crossover: the miss rate f / d
 
-It depends on f / d alone (lines of equal gain are straight), and lies between D / D' where flash is free and F / F' where
-DRAM is. For energy the prices are pJ/bit, and D holds the fills too. Writes beyond_bandwidth.csv (all points), .svg and
-.png, and prints the crossovers.
+It depends on f / d alone, so lines of equal gain are straight. At the crossover miss rate flash takes as long as DRAM.
+The gain tends to F / F' where flash is slow. Flash faster than DRAM changes nothing, as what it reads is written there.
+For energy the prices are pJ/bit, D holds the fills too, and the NPU's share is on both sides. Writes
+beyond_bandwidth.csv (all points) and the picture, and prints limits and crossovers.
 """
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -42,7 +44,8 @@ from slicesim.result import Result
 NAME = "beyond_bandwidth"
 CASE = Case()
 BASE, POLICIES = "lru-high", ("dbsc", "slicemoe")
-LEVELS = (1.05, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 4, 5, 6, 8)
+#: Lines of equal gain in a panel.
+MOST_LEVELS = 9
 
 
 class Axes(NamedTuple):
@@ -69,7 +72,7 @@ def maps(*, quick: bool) -> tuple[Axes, Axes]:
     return (
         Axes(
             "latency_ms", flash_rate, "device.dram.bandwidth_gbs", np.geomspace(0.5, 16, points),
-            np.geomspace(8, 120, points), "flash, GB/s", "DRAM, GB/s as the client sees it", "speed-up",
+            np.geomspace(8, 400, points), "flash, GB/s", "DRAM, GB/s as the client sees it", "speed-up",
         ),
         Axes(
             "energy_mj", ("device.flash.energy_pj_per_bit",), "device.dram.energy_pj_per_bit",
@@ -78,33 +81,39 @@ def maps(*, quick: bool) -> tuple[Axes, Axes]:
     )  # fmt: skip
 
 
-class Bytes(NamedTuple):
-    """What a policy moves for one decode token: from flash, and in DRAM what counts for the figure in hand."""
+class Load(NamedTuple):
+    """What a policy asks of the tiers for one decode token: bytes of flash and DRAM, and what has neither's price."""
 
     flash: float
     dram: float
+    fixed: float
 
     @classmethod
-    def of(cls, result: Result, figure: str) -> Bytes:
-        """Take them from a run. Fills cost energy, but no time of their own: each is written while the next is read."""
-        moved, tokens = result.decode["bytes"], result.decode["tokens"]
-        fills = moved["dram_write"] if figure == "energy_mj" else 0
-        return cls(moved["flash_read"] / tokens, (moved["dram_read"] + fills) / tokens)
+    def of(cls, result: Result, axes: Axes) -> Load:
+        """Take it from a run. Fills cost energy; their time is hidden behind the next read."""
+        decode = result.decode
+        moved, tokens = decode["bytes"], decode["tokens"]
+        if axes.figure == "latency_ms":
+            return cls(moved["flash_read"] / tokens, moved["dram_read"] / tokens, 0.0)
+        npu_pj = decode["energy_pj_per_token"]["npu"]
+        return cls(moved["flash_read"] / tokens, (moved["dram_read"] + moved["dram_write"]) / tokens, npu_pj / 8)
 
     def cost(self, flash: float, dram: float) -> float:
-        """Return the sum of both at a price for each byte."""
-        return self.flash * flash + self.dram * dram
+        """Return the sum at a price for each byte (of energy: for each bit)."""
+        return self.flash * flash + self.dram * dram + self.fixed
 
 
-def gain(base: Bytes, own: Bytes, flash_price: float, dram_price: float) -> float:
-    """Return the roofline's gain where both tiers are used one after the other."""
-    return base.cost(flash_price, dram_price) / own.cost(flash_price, dram_price)
+def roofline(base: Load, own: Load, axes: Axes, flash: float, dram: float) -> float:
+    """Return the gain where tiers are used one after the other. flash, dram: GB/s, or pJ/bit."""
+    if axes.figure == "latency_ms":
+        flash, dram = max(1 / flash, 1 / dram), 1 / dram
+    return base.cost(flash, dram) / own.cost(flash, dram)
 
 
-def rates_for(base: Bytes, own: Bytes, level: float) -> float | None:
+def ratio_at(base: Load, own: Load, level: float) -> float | None:
     """Return the flash price over the DRAM price at which the gain is ``level``; None where it never is.
 
-    Solves F r + D = level (F' r + D') for the ratio r.
+    Solves F r + D = level (F' r + D') for r; what has neither's price is left out.
     """
     above, below = level * own.dram - base.dram, base.flash - level * own.flash
     ratio = above / below if below else -1.0
@@ -119,16 +128,15 @@ def points(subject: Subject, axes: Axes) -> Iterator[dict[str, Any]]:
         policy: replay(subject, [Run(policy, {**fixed, **axes.settings(*point)}) for point in where])
         for policy in (BASE, *POLICIES)
     }
-    moved = {policy: Bytes.of(results[0], axes.figure) for policy, results in found.items()}
+    loads = {policy: Load.of(results[0], axes) for policy, results in found.items()}
     for number, (flash, dram) in enumerate(where):
-        prices = (1 / flash, 1 / dram) if axes.figure == "latency_ms" else (flash, dram)
         base = figures_of(found[BASE][number])[axes.figure]
         for policy in POLICIES:
             own = figures_of(found[policy][number])
             yield {
                 "source": source_of(subject), "model": subject.title, "figure": axes.figure, "flash": flash,
                 "dram": dram, "policy": policy, "gain": base / own[axes.figure],
-                "roofline": gain(moved[BASE], moved[policy], *prices), "rel_mse": own["rel_mse"],
+                "roofline": roofline(loads[BASE], loads[policy], axes, flash, dram), "rel_mse": own["rel_mse"],
             }  # fmt: skip
 
 
@@ -172,27 +180,31 @@ def draw(frame: pd.DataFrame, subject: Subject, given: Given, suffix: str) -> No
         figure, panels = plt.subplots(2, len(POLICIES), figsize=(11, 9), layout="constrained")
         for line, axes in zip(panels, maps(quick=given.quick), strict=True):
             part = frame[frame["figure"] == axes.figure]
-            drawn = None
             for axis, policy in zip(line, POLICIES, strict=True):
                 grid = part[part["policy"] == policy].pivot(index="dram", columns="flash", values="gain")
                 drawn = axis.pcolormesh(
-                    grid.columns, grid.index, grid.to_numpy(), shading="gouraud", cmap="cividis", vmin=1,
-                    vmax=float(part["gain"].max()), rasterized=True,
-                )  # fmt: skip
-                lines = axis.contour(grid.columns, grid.index, grid.to_numpy(), LEVELS, colors="white", linewidths=0.8)
+                    grid.columns, grid.index, grid.to_numpy(), shading="gouraud", cmap="cividis", rasterized=True
+                )
+                figure.colorbar(drawn, ax=axis, label=axes.gain_label, pad=0.01)
+                lines = axis.contour(
+                    grid.columns, grid.index, grid.to_numpy(), MOST_LEVELS, colors="white", linewidths=0.8
+                )
                 axis.clabel(lines, fmt="%g", fontsize=8)
                 axis.set(xscale="log", yscale="log", title=f"{policy} over {BASE}: {axes.gain_label}")
                 axis.set(xlabel=axes.flash_label, ylabel=axes.dram_label)
                 axis.xaxis.set_major_formatter("{x:g}")
                 axis.yaxis.set_major_formatter("{x:g}")
                 _mark(axis, axes)
-            figure.colorbar(drawn, ax=line, label=axes.gain_label, pad=0.01)
+        numbers = (f"{number} {device.name}" for number, device in enumerate(DEVICES, start=1))
+        figure.supxlabel(textwrap.fill("   ".join(numbers), 110), fontsize=9)
         heading = f"{subject.title}, {CASE}: gain of slices over whole experts at 8 bits (hollow: projected)"
         write_figure(figure, heading, [subject], given.out / f"{NAME}{suffix}.png")
 
 
 def _mark(axis: Any, axes: Axes) -> None:
     """Mark the devices that lie on the map; those in one place share a number list."""
+    from matplotlib.patheffects import withStroke
+
     spots: dict[tuple[float, float], list[int]] = {}
     for number, device in enumerate(DEVICES, start=1):
         spots.setdefault(place(device, axes), []).append(number)
@@ -203,10 +215,11 @@ def _mark(axis: Any, axes: Axes) -> None:
         inside = left <= flash <= right and bottom <= dram <= top
         at = (min(max(flash, left), right), min(max(dram, bottom), top))
         marker = "o" if inside else "^"
+        offset = (6, 4) if numbers[0] % 2 else (-13, -4) if axes.figure == "latency_ms" else (4, -13)
         axis.plot(*at, marker, mfc="none" if hollow else "#D55E00", mec="#D55E00", ms=7, mew=1.5, clip_on=False)
         axis.annotate(
-            ",".join(map(str, numbers)), at, xytext=(6, 4), textcoords="offset points", fontsize=9, color="white",
-            weight="bold",
+            ",".join(map(str, numbers)), at, xytext=offset, textcoords="offset points", fontsize=9, color="white",
+            weight="bold", path_effects=[withStroke(linewidth=2, foreground="black")],
         )  # fmt: skip
 
 
@@ -220,35 +233,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
             draw(frame, subject, given, suffix)
             print(f"\n{source_of(subject)}, {subject.title}, {CASE}, against {BASE}\n")
             print(_limits(subject), "\n")
-            error = (frame["roofline"] / frame["gain"] - 1).abs().max()
-            print(f"roofline against the simulated maps: off by {error:.1%} at most\n")
+            error = (frame["roofline"] / frame["gain"] - 1).abs().groupby(frame["figure"]).max()
+            print("roofline against the simulated maps, off at most:", error.map("{:.1%}".format).to_dict(), "\n")
             if not given.quick:
                 print(_device_table(list(on_devices(subject))), flush=True)
 
 
 def _limits(subject: Subject) -> str:
-    """Return each policy's bytes, the limits of its gains, and where they fall to 1.05 and 1.5."""
+    """Return each policy's bytes, the limits of its gains, and where they are 1.05, 1.5 and 2."""
     fixed = {**CASE.settings(subject), **ROOMY_DRAM}
     results = {policy: replay(subject, [Run(policy, fixed)])[0] for policy in (BASE, *POLICIES)}
     cells = []
     for axes in maps(quick=True):
-        moved = {policy: Bytes.of(result, axes.figure) for policy, result in results.items()}
-        base = moved[BASE]
+        loads = {policy: Load.of(result, axes) for policy, result in results.items()}
+        base = loads[BASE]
         for policy in POLICIES:
-            own = moved[policy]
+            own = loads[policy]
             cell = [f"{policy}, {axes.gain_label}"]
-            cell += [f"{mine / 1e6:.0f} of {its / 1e6:.0f}" for mine, its in zip(own, base, strict=True)]
-            cell += [f"{base.dram / own.dram:.2f}", f"{base.flash / own.flash:.2f}"]
-            cells.append(cell + [_where(rates_for(base, own, level), axes) for level in (1.05, 1.5)])
-    head = ["", "flash MB/token", "DRAM MB/token", "limit: flash free", "limit: DRAM free"]
-    return markdown([*head, "falls to 1.05 at", "to 1.5 at"], cells)
+            cell += [f"{mine / 1e6:.0f} of {its / 1e6:.0f}" for mine, its in zip(own[:2], base[:2], strict=True)]
+            least = roofline(base, own, axes, 1.0, 1.0) if axes.figure == "latency_ms" else base.dram / own.dram
+            cell += [f"{base.flash / own.flash:.2f}", f"{least:.2f}"]
+            cells.append(cell + [_where(ratio_at(base, own, level), axes) for level in (1.05, 1.5, 2.0)])
+    head = ["", "flash MB/token", "DRAM MB/token", "most: flash alone", "least", "1.05 at", "1.5 at", "2 at"]
+    return markdown(head, cells)
 
 
 def _where(ratio: float | None, axes: Axes) -> str:
-    """Say at which ratio of the tiers, flash over DRAM."""
-    if ratio is None:
+    """Say at which ratio of the tiers; in time, flash that is faster than DRAM changes nothing."""
+    if ratio is None or (axes.figure == "latency_ms" and ratio < 1):
         return "nowhere"
-    return f"f / d = {1 / ratio:.2f}" if axes.figure == "latency_ms" else f"pJ flash / DRAM = {ratio:.2f}"
+    return f"f / d = {1 / ratio:.2f}" if axes.figure == "latency_ms" else f"{ratio:.1f} : 1 pJ/bit"
 
 
 def _device_table(rows: Sequence[dict[str, Any]]) -> str:
@@ -256,7 +270,8 @@ def _device_table(rows: Sequence[dict[str, Any]]) -> str:
     head = ["", "device", "flash, DRAM GB/s", "time crossover", "flash, DRAM pJ/bit", "energy crossover", *gains]
     cells = (
         [
-            str(number), row["device"], f"{row['flash_gbs']:.2f}, {row['dram_gbs']:.1f}", f"{row['time_crossover']:.1%}",
+            str(number), row["device"], f"{row['flash_gbs']:.2f}, {row['dram_gbs']:.1f}",
+            f"{row['time_crossover']:.1%}",
             f"{row['flash_pj']:.0f}, {row['dram_pj']:.1f}", f"{row['energy_crossover']:.1%}",
             *(f"{row[name]:.2f}" for name in gains),
         ]

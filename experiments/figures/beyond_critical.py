@@ -4,12 +4,13 @@
 
 The paper's phone, 8/4 bits, every miss fetched (``dbsc``, and ``lru-slices`` as its control). The threshold on the gate
 score sets how many look-ups are critical: at 0 all are, and both policies compute what whole experts do. Flash bytes,
-time and energy. Writes beyond_critical.csv, .svg and .png, and prints where the gain in flash bytes falls below 1.
+time and energy. Writes beyond_critical.csv and the picture, and prints where the gain in flash bytes falls below 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pandas as pd
@@ -91,9 +92,9 @@ def draw(frame: pd.DataFrame, subjects: Sequence[Subject], given: Given, suffix:
 
 
 def break_even(shares: Sequence[float], gains: Sequence[float]) -> float | None:
-    """Return the critical share at which the gain falls to 1, between the points around it; None where it never does."""
+    """Return the critical share at which the gain falls to 1, between two points; None where it never does."""
     points = sorted(zip(shares, gains, strict=True))
-    for (left, above), (right, below) in zip(points, points[1:], strict=False):
+    for (left, above), (right, below) in pairwise(points):
         if above >= 1 > below:
             return left + (above - 1) / (above - below) * (right - left)
     return None
