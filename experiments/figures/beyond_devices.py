@@ -133,6 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     devices = DEVICES[:2] if given.quick else DEVICES
     for suffix, subjects in (("", given.twins(GSM8K)), ("_real", given.recorded(GSM8K))):
         found = []
+        subjects = [subject for subject in subjects if subject.layer_share == 1]  # tokens/s are of whole models
         for subject in subjects[:1] if given.quick else subjects:
             known = subject.trace.header.has_logits
             policies = [name for name in POLICIES if known or name not in NEEDS_LOGITS]
