@@ -29,6 +29,7 @@ from slicesim.trace.synth import synthesise
 from slicesim.trace.twin.complete import complete
 
 if TYPE_CHECKING:
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
     from slicesim.result import Result
@@ -49,11 +50,28 @@ PAIRS = ((8, 4), (6, 3), (4, 2))
 #: One for all, so that the same figure is drawn from the same numbers.
 SEED = 11
 
+#: Colour and marker of each system, the same in every figure (Okabe and Ito's palette).
+LOOKS = {
+    "SliceMoE": ("#0072B2", "o"), "Cache-Prior, high bits": ("#D55E00", "s"), "Cumsum, high bits": ("#009E73", "D"),
+    "uniform low bits": ("#CC79A7", "^"), "uniform high bits": ("#000000", "X"),
+    "bit slices, all misses read": ("#56B4E9", "v"), "SliceMoE, budget": ("#E69F00", "P"),
+}  # fmt: skip
+
 #: What every figure is drawn with.
 STYLE = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 9.5,
-    "legend.frameon": False, "legend.fontsize": 8, "svg.hashsalt": "slicesim", "svg.fonttype": "path",
+    "legend.frameon": False, "legend.fontsize": 8, "svg.hashsalt": "slicesim", "svg.fonttype": "none",
 }  # fmt: skip
+
+
+#: Pictures' format.
+SUFFIX = ".svg"
+
+
+def look(system: str) -> tuple[str, str]:
+    """Return colour and marker; a budget in place of routing looks as what it replaces."""
+    stand_in = {"budget, high bits": "Cache-Prior, high bits", "budget, uniform low bits": "uniform low bits"}
+    return LOOKS[stand_in.get(system, system)]
 
 
 class Shape(NamedTuple):
@@ -121,17 +139,31 @@ def figures_of(result: Result) -> dict[str, Any]:
     """Return what figures use of a run's decode part, per token where it adds up; energy in mJ, time in ms."""
     decode = result.decode
     energy, quality, misses = decode["energy_pj_per_token"], decode["quality"], decode["miss_rate"]
+    other_pj, other_ms = _non_expert_dram(result)
     return {
         "miss_rate": misses["slices"],
         "msb_miss_rate": misses["msb"],
         "byte_miss_rate": misses["bytes"],
         "energy_mj": energy["total"] * 1e-9,
         "expert_energy_mj": energy["expert"] * 1e-9,
+        "non_expert_dram_mj": other_pj * 1e-9,
+        "expert_latency_ms": decode["latency_ps"]["mean"] * 1e-9 - other_ms,
         **{f"{tier}_mj": energy[tier] * 1e-9 for tier in ("flash", "dram", "sram", "npu") if energy[tier] is not None},
         "latency_ms": decode["latency_ps"]["mean"] * 1e-9,
         "rel_mse": quality["expected_rel_mse"],
         **{key: quality[key] for key in ("high_mass", "low_mass", "substituted_mass", "dropped_mass")},
     }
+
+
+def _non_expert_dram(result: Result) -> tuple[float, float]:
+    """DRAM energy (pJ) and time (ms) per decode token of all that is no routed expert.
+
+    The phone charges bits alone, and the pipe's plain bandwidth.
+    """
+    rows, dram = result.tokens, result.summary["scenario"]["device"]["dram"]
+    decode = rows[rows["phase"] == "decode"]
+    moved = (decode["non_expert_dram_read_bytes"].sum() + decode["non_expert_dram_write_bytes"].sum()) / len(decode)
+    return moved * 8 * dram["energy_pj_per_bit"]["value"], moved / dram["bandwidth_gbs"]["value"] * 1e-6
 
 
 @functools.cache
@@ -160,7 +192,10 @@ def recorded(folder: Path, model: str, shape: Shape) -> Subject | None:
     token = np.tile(np.arange(tokens, dtype=np.int64), count)
     phase = np.where(token < shape.prompt, PREFILL, DECODE).astype(np.int8)
     block = TraceBlock(np.repeat(np.arange(count, dtype=np.int64), tokens), token, phase, columns[0], columns[1])
-    name = f"{', '.join(file.name for file in files)}, {count} stretches of {shape.prompt} + {shape.decode} tokens"
+    used = [
+        file.name for file, trace in zip(files, traces, strict=True) if max(trace.request_lengths().values()) >= tokens
+    ]
+    name = f"{', '.join(used)}, {count} stretches of {shape.prompt} + {shape.decode} tokens"
     share = len(traces[0].header.layers) / len(load_model(model).moe_layers)
     return Subject(model, "real", MemoryTrace(traces[0].header, block, name), share)
 
@@ -183,6 +218,21 @@ def imputed(subject: Subject) -> Subject | None:
     parts = list(blocks)
     block = TraceBlock(*(np.concatenate(column) for column in zip(*parts, strict=True)))
     return replace(subject, kind="imputed", trace=MemoryTrace(header, block, f"{subject.trace.name}, logits imputed"))
+
+
+HOW = {"twin": "", "imputed": ", logits imputed", "real": ", as recorded"}
+
+
+def head_of(subject: Subject, case: Case) -> dict[str, Any]:
+    """Return what the rows of every figure begin with."""
+    return {
+        "model": subject.model,
+        "source": source_of(subject),
+        "routing": subject.title + HOW[subject.kind],
+        "high_bits": case.high_bits,
+        "low_bits": case.low_bits,
+        "capacity_gb": case.capacity_gb,
+    }
 
 
 class Given(NamedTuple):
@@ -237,12 +287,49 @@ def write_figure(figure: Figure, heading: str, subjects: Sequence[Subject], path
     headers = [subject.trace.header for subject in subjects]
     about: dict[str, Any] = {label.field: any(getattr(header, label.field) for header in headers) for label in LABELS}
     about["path"] = note or "; ".join(subject.trace.name for subject in subjects)
+    _without_date(figure)
     _in_place(path, lambda partial: finish(figure, heading, about, partial))
+
+
+def write_plain(figure: Figure, heading: str, path: Path) -> None:
+    """Head and write a figure that no routing went into."""
+    figure.suptitle(heading, fontsize=11)
+    _without_date(figure)
+    _in_place(path, figure.savefig)
+
+
+def _without_date(figure: Figure) -> None:
+    """Have SVG written without a date, so that the same figure is the same file."""
+    save = figure.savefig
+
+    def undated(file: Path, **options: Any) -> None:
+        save(file, **{**options, "metadata": {"Date": None}})
+
+    figure.savefig = undated  # type: ignore[method-assign, assignment]
 
 
 def source_of(subject: Subject) -> str:
     """Return the words that a row bears for where its routing comes from."""
     return leading_kind(subject.trace.header.model_dump())
+
+
+def plain_log(axis: Axis) -> None:
+    """Take logarithms, with a few ticks in plain figures."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    getattr(axis.axes, f"set_{axis.axis_name}scale")("log")
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def shared_legend(figure: Figure, ncols: int) -> None:
+    """Put one legend for all panels below them."""
+    shown: dict[str, Any] = {}
+    for axes in figure.axes:
+        handles, labels = axes.get_legend_handles_labels()
+        shown.update(zip(labels, handles, strict=True))
+    figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=ncols)
 
 
 def plotting() -> Any:
