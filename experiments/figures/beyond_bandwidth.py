@@ -26,6 +26,7 @@ import pandas as pd
 from kit import (
     GSM8K,
     STYLE,
+    SUFFIX,
     Case,
     Given,
     Subject,
@@ -198,7 +199,7 @@ def draw(frame: pd.DataFrame, subject: Subject, given: Given, suffix: str) -> No
         numbers = (f"{number} {device.name}" for number, device in enumerate(DEVICES, start=1))
         figure.supxlabel(textwrap.fill("   ".join(numbers), 110), fontsize=9)
         heading = f"{subject.title}, {CASE}: gain of slices over whole experts at 8 bits (hollow: projected)"
-        write_figure(figure, heading, [subject], given.out / f"{NAME}{suffix}.png")
+        write_figure(figure, heading, [subject], given.out / f"{NAME}{suffix}{SUFFIX}")
 
 
 def _mark(axis: Any, axes: Axes) -> None:

@@ -17,6 +17,7 @@ import pandas as pd
 from kit import (
     GSM8K,
     STYLE,
+    SUFFIX,
     Case,
     Given,
     Subject,
@@ -31,7 +32,7 @@ from replays import ROOMY_DRAM, Run, markdown, replay
 
 NAME = "beyond_critical"
 BASE, POLICIES = "lru-high", ("dbsc", "lru-slices")
-THRESHOLDS = (0.0, 0.02, 0.03, 0.04, 0.05, 0.07, 0.1, 0.15, 0.25, 1.0)
+THRESHOLDS = (0.0, 0.02, 0.04, 0.06, 0.1, 0.15, 0.25, 1.0)
 CAPACITIES_GB = {"#000000": 0.9, "#0072B2": 2.4, "#009E73": 6.0, "#D55E00": 12.0}
 PANELS = (("flash", "flash bytes"), ("latency_ms", "time"), ("energy_mj", "energy"))
 
@@ -88,7 +89,7 @@ def draw(frame: pd.DataFrame, subjects: Sequence[Subject], given: Given, suffix:
         handles, labels = axes[0][0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4)
         heading = "Slices against whole experts at 8 bits: the more is critical, the less is gained"
-        write_figure(figure, heading, subjects, given.out / f"{NAME}{suffix}.png")
+        write_figure(figure, heading, subjects, given.out / f"{NAME}{suffix}{SUFFIX}")
 
 
 def break_even(shares: Sequence[float], gains: Sequence[float]) -> float | None:

@@ -14,7 +14,19 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
-from kit import GSM8K, STYLE, Given, Subject, figures_of, plotting, read_arguments, source_of, write_figure, write_rows
+from kit import (
+    GSM8K,
+    STYLE,
+    SUFFIX,
+    Given,
+    Subject,
+    figures_of,
+    plotting,
+    read_arguments,
+    source_of,
+    write_figure,
+    write_rows,
+)
 from replays import DEVICES, Device, Run, expert_gb, markdown, replay, resident_gb
 
 NAME = "beyond_devices"
@@ -109,7 +121,7 @@ def draw(frame: pd.DataFrame, subjects: Sequence[Subject], given: Given, suffix:
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), markerscale=1.2)
         heading = f"Decode by device and policy, 8/4 bits (* projected; hollow: relative error above {GOOD_MSE:g})"
-        write_figure(figure, heading, subjects, given.out / f"{NAME}{suffix}.png")
+        write_figure(figure, heading, subjects, given.out / f"{NAME}{suffix}{SUFFIX}")
 
 
 def table(frame: pd.DataFrame, figure: str, digits: int) -> str:

@@ -19,6 +19,7 @@ import pandas as pd
 from kit import (
     GSM8K,
     STYLE,
+    SUFFIX,
     Case,
     Given,
     Subject,
@@ -109,7 +110,7 @@ def draw(frame: pd.DataFrame, subjects: Sequence[Subject], given: Given, suffix:
         handles, labels = axes[0][0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
         heading = "The same error by plainly fewer bits, or by slices? (labels: bits; down and left is better)"
-        write_figure(figure, heading, subjects, given.out / f"{NAME}{suffix}.png")
+        write_figure(figure, heading, subjects, given.out / f"{NAME}{suffix}{SUFFIX}")
 
 
 def _line(axis: Any, part: pd.DataFrame, error: str, look: tuple[str, str], label: str, style: str) -> None:

@@ -16,6 +16,7 @@ import pandas as pd
 from kit import (
     GSM8K,
     STYLE,
+    SUFFIX,
     Case,
     Given,
     Subject,
@@ -82,7 +83,7 @@ def draw(frame: pd.DataFrame, subjects: Sequence[Subject], given: Given, suffix:
         for column in (0, len(pairs)):
             axes[0][column].legend()
         heading = "Our own policies beside DBSC, on the paper's phone"
-        write_figure(figure, heading, subjects, given.out / f"{NAME}{suffix}.png")
+        write_figure(figure, heading, subjects, given.out / f"{NAME}{suffix}{SUFFIX}")
 
 
 def _over_cache(axis: Any, part: pd.DataFrame) -> None:
