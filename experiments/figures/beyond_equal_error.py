@@ -2,11 +2,11 @@
 
     python experiments/figures/beyond_equal_error.py [--real FOLDER] [--out FOLDER] [--quick]
 
-Whole experts quantised at 3 to 8 bits in one LRU (``lru-high`` at those bits) beside slices of several bit pairs
-(``dbsc``, ``successor``): which costs less for the same error? The error is that of Gaussian weights, weighted over the
-experts of a token in two ways: by gate (the proxy that every summary has), and by the gate's square, as the errors of
-experts add up if they are independent. Open loop: no model was run. Writes beyond_equal_error.csv, .svg and .png, and
-prints for each pair what the plain bits cost at its error.
+Whole experts quantised at 3 to 8 bits (``lru-high`` at those bits, and with our eviction) beside slices of several bit
+pairs (``dbsc``, ``successor``): which costs less for the same error? The error is that of Gaussian weights, weighted
+over the experts of a token in two ways: by gate (the proxy that every summary has), and by the gate's square, as the
+errors of experts add up if they are independent. Open loop: no model was run. Writes beyond_equal_error.csv and the
+picture, and prints for each pair what plain bits cost at its error.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ THRESHOLD = 0.1
 PLAIN_BITS = (3, 4, 5, 6, 8)
 PAIRS = ((8, 6), (8, 5), (8, 4), (6, 5), (6, 4), (6, 3), (4, 3))
 CAPACITIES_GB = (2.4, 6.0)
+PLAIN, PLAIN_OWN = "lru-high", "whole, successor"
+#: Policy of the figure -> preset and settings, where it is no preset.
+COMPOSED = {PLAIN_OWN: (PLAIN, {"policy.eviction": {"name": "successor"}})}
 SLICED = {"dbsc": ("o", "#0072B2"), "successor": ("^", "#009E73")}
 ERRORS = {"rel_mse": "weighted by gate", "rel_mse_square": "weighted by the gate's square"}
 
@@ -58,11 +61,12 @@ def rows(subject: Subject, capacities: Sequence[float], bits: Sequence[int], pai
     """Yield a row for each cache and design: energy, time and both errors."""
     share = critical_square_share(subject)
     for capacity in capacities:
-        designs = [("lru-high", high, max(2, high - 3)) for high in bits]
+        designs = [(policy, high, max(2, high - 3)) for policy in (PLAIN, PLAIN_OWN) for high in bits]
         designs += [(policy, high, low) for policy in SLICED for high, low in pairs]
         for policy, high, low in designs:
-            settings = {**Case(high, low, capacity).settings(subject), **ROOMY_DRAM}
-            (result,) = replay(subject, [Run(policy, settings)])
+            preset, composed = COMPOSED.get(policy, (policy, {}))
+            settings = {**Case(high, low, capacity).settings(subject), **ROOMY_DRAM, **composed}
+            (result,) = replay(subject, [Run(preset, settings)])
             at_high, at_low = gaussian_error(high, low, 32)
             own = figures_of(result)
             yield {
@@ -96,7 +100,8 @@ def draw(frame: pd.DataFrame, subjects: Sequence[Subject], given: Given, suffix:
         for column, (model, error) in enumerate(lines):
             for axis, capacity in zip(axes[:, column], capacities, strict=True):
                 part = frame[(frame["model"] == model) & (frame["cache_gb"] == capacity)]
-                _line(axis, part[part["policy"] == "lru-high"], error, ("s", "#000000"), "whole experts, LRU", "-")
+                _line(axis, part[part["policy"] == PLAIN], error, ("s", "#000000"), "whole experts, LRU", "-")
+                _line(axis, part[part["policy"] == PLAIN_OWN], error, ("", "#009E73"), "whole experts, successor", "-")
                 for policy, look in SLICED.items():
                     _line(axis, part[part["policy"] == policy], error, look, f"slices, {policy}", "")
                 axis.set(xscale="log", yscale="log", title=f"{model}, {capacity:g} GB")
@@ -108,7 +113,7 @@ def draw(frame: pd.DataFrame, subjects: Sequence[Subject], given: Given, suffix:
         for axis in axes[:, 0]:
             axis.set_ylabel("energy, mJ per token")
         handles, labels = axes[0][0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3)
+        figure.legend(handles, labels, loc="outside lower center", ncols=4)
         heading = "The same error by plainly fewer bits, or by slices? (labels: bits; down and left is better)"
         write_figure(figure, heading, subjects, given.out / f"{NAME}{suffix}{SUFFIX}")
 
@@ -128,19 +133,22 @@ def _line(axis: Any, part: pd.DataFrame, error: str, look: tuple[str, str], labe
 
 def table(frame: pd.DataFrame) -> str:
     """Return for each pair what it costs, and what plain bits cost at the same error by either weighting."""
-    head = ["model", "cache", "bits", "mJ/token: dbsc", "successor", "error, by gate", "plain bits at it"]
+    head = ["model", "cache", "bits"]
+    for error in ERRORS.values():
+        head += [f"error, {error}", "dbsc", "plain, LRU", "successor", "plain, successor"]
     cells = []
     for (model, capacity), part in frame.groupby(["model", "cache_gb"], sort=False):
-        plain = part[part["policy"] == "lru-high"]
-        sliced = {policy: part[part["policy"] == policy].set_index("bits") for policy in SLICED}
-        for bits, row in sliced["dbsc"].iterrows():
-            cell = [str(model), f"{capacity:g} GB", str(bits), f"{row['energy_mj']:.0f}"]
-            cell.append(f"{sliced['successor'].loc[bits, 'energy_mj']:.0f}")
+        by = {policy: part[part["policy"] == policy].set_index("bits") for policy in (PLAIN, PLAIN_OWN, *SLICED)}
+        for bits in by["dbsc"].index:
+            cell = [str(model), f"{capacity:g} GB", str(bits)]
             for error in ERRORS:
-                cost = plain_cost(plain, error, row[error])
-                cell += [f"{row[error]:.5f}", "beyond" if np.isnan(cost) else f"{cost:.0f}"]
+                at = by["dbsc"].loc[bits, error]
+                cell.append(f"{at:.5f}")
+                for policy, plain in (("dbsc", PLAIN), ("successor", PLAIN_OWN)):
+                    cost = plain_cost(by[plain], error, at)
+                    cell += [f"{by[policy].loc[bits, 'energy_mj']:.0f}", "beyond" if np.isnan(cost) else f"{cost:.0f}"]
             cells.append(cell)
-    return markdown([*head, "error, by its square", "plain bits at it"], cells)
+    return markdown(head, cells)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
