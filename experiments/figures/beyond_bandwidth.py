@@ -30,14 +30,13 @@ from kit import (
     Case,
     Given,
     Subject,
-    figures_of,
     plotting,
     read_arguments,
     source_of,
     write_figure,
     write_rows,
 )
-from replays import DEVICES, ROOMY_DRAM, Device, Run, markdown, replay
+from replays import DEVICES, ROOMY_DRAM, Device, Run, markdown, per_token, replay
 
 from slicesim.hardware import Hardware
 from slicesim.result import Result
@@ -131,9 +130,9 @@ def points(subject: Subject, axes: Axes) -> Iterator[dict[str, Any]]:
     }
     loads = {policy: Load.of(results[0], axes) for policy, results in found.items()}
     for number, (flash, dram) in enumerate(where):
-        base = figures_of(found[BASE][number])[axes.figure]
+        base = per_token(found[BASE][number])[axes.figure]
         for policy in POLICIES:
-            own = figures_of(found[policy][number])
+            own = per_token(found[policy][number])
             yield {
                 "source": source_of(subject), "model": subject.title, "figure": axes.figure, "flash": flash,
                 "dram": dram, "policy": policy, "gain": base / own[axes.figure],
@@ -161,14 +160,14 @@ def on_devices(subject: Subject) -> Iterator[dict[str, Any]]:
     }
     for number, device in enumerate(DEVICES):
         (flash, dram), (flash_pj, dram_pj) = place(device, time), place(device, energy)
-        base = figures_of(found[BASE][number])
+        base = per_token(found[BASE][number])
         row = {
             "device": device.name + " *" * device.projected, "flash_gbs": flash, "dram_gbs": dram,
             "flash_pj": flash_pj, "dram_pj": dram_pj, "time_crossover": flash / dram,
             "energy_crossover": dram_pj / flash_pj,
         }  # fmt: skip
         for policy in POLICIES:
-            own = figures_of(found[policy][number])
+            own = per_token(found[policy][number])
             for axes in (time, energy):
                 row[f"{policy} {axes.gain_label}"] = base[axes.figure] / own[axes.figure]
         yield row

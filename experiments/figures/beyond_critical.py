@@ -21,14 +21,13 @@ from kit import (
     Case,
     Given,
     Subject,
-    figures_of,
     plotting,
     read_arguments,
     source_of,
     write_figure,
     write_rows,
 )
-from replays import ROOMY_DRAM, Run, markdown, replay
+from replays import ROOMY_DRAM, Run, markdown, per_token, replay
 
 NAME = "beyond_critical"
 BASE, POLICIES = "lru-high", ("dbsc", "lru-slices")
@@ -57,7 +56,7 @@ def rows(subject: Subject, thresholds: Sequence[float], capacities: Sequence[flo
 
 
 def _figures(result: Any) -> dict[str, Any]:
-    return {**figures_of(result), "flash": result.decode["bytes"]["flash_read"]}
+    return {**per_token(result), "flash": result.decode["bytes"]["flash_read"]}
 
 
 def draw(frame: pd.DataFrame, subjects: Sequence[Subject], given: Given, suffix: str) -> None:

@@ -20,14 +20,13 @@ from kit import (
     SUFFIX,
     Given,
     Subject,
-    figures_of,
     plotting,
     read_arguments,
     source_of,
     write_figure,
     write_rows,
 )
-from replays import DEVICES, Device, Run, expert_gb, markdown, replay, resident_gb
+from replays import DEVICES, Device, Run, expert_gb, markdown, per_token, replay, resident_gb
 
 NAME = "beyond_devices"
 RULES = ("half of DRAM", "a quarter of the experts")
@@ -76,7 +75,7 @@ def rows(subject: Subject, devices: Sequence[Device], policies: Sequence[str]) -
                 yield {
                     "source": source_of(subject), "model": subject.title, "rule": rule, "device": device.name,
                     "projected": device.projected, "cache_gb": size, "policy": policy,
-                    "tokens_per_s": result.decode["tokens_per_s"], **figures_of(result),
+                    "tokens_per_s": result.decode["tokens_per_s"], **per_token(result),
                     "ttft_s": ttft["mean"] * 1e-12 if ttft else None,
                 }  # fmt: skip
 

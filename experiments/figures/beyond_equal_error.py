@@ -23,14 +23,13 @@ from kit import (
     Case,
     Given,
     Subject,
-    figures_of,
     plotting,
     read_arguments,
     source_of,
     write_figure,
     write_rows,
 )
-from replays import ROOMY_DRAM, Run, markdown, replay
+from replays import ROOMY_DRAM, Run, markdown, per_token, replay
 
 from slicesim.amat.error import gaussian_error
 from slicesim.trace import DECODE
@@ -68,7 +67,7 @@ def rows(subject: Subject, capacities: Sequence[float], bits: Sequence[int], pai
             settings = {**Case(high, low, capacity).settings(subject), **ROOMY_DRAM, **composed}
             (result,) = replay(subject, [Run(preset, settings)])
             at_high, at_low = gaussian_error(high, low, 32)
-            own = figures_of(result)
+            own = per_token(result)
             yield {
                 "source": source_of(subject), "model": subject.title, "cache_gb": capacity, "policy": policy,
                 "bits": f"{high}/{low}" if policy in SLICED else f"{high}",

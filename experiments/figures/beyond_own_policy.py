@@ -20,14 +20,13 @@ from kit import (
     Case,
     Given,
     Subject,
-    figures_of,
     plotting,
     read_arguments,
     source_of,
     write_figure,
     write_rows,
 )
-from replays import ROOMY_DRAM, Run, markdown, replay
+from replays import ROOMY_DRAM, Run, markdown, per_token, replay
 
 NAME = "beyond_own_policy"
 CAPACITIES_GB = (1.8, 2.4, 3.6, 6.0, 9.0)
@@ -57,7 +56,7 @@ def rows(subject: Subject, pairs: Sequence[Any], capacities: Sequence[float]) ->
                     decode = result.decode
                     yield {
                         "source": source_of(subject), "model": subject.title, "bits": f"{high}/{low}",
-                        "cache_gb": capacity, "regime": regime, "policy": policy, **figures_of(result),
+                        "cache_gb": capacity, "regime": regime, "policy": policy, **per_token(result),
                         "flash_mb": decode["bytes"]["flash_read"] / decode["tokens"] * 1e-6,
                         "bound_mb": decode["optimum"]["flash_read_bytes_bound"] / decode["tokens"] * 1e-6,
                     }  # fmt: skip

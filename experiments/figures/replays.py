@@ -76,6 +76,19 @@ def replay(subject: Subject, runs: Sequence[Run], *, headroom: bool = False) -> 
     return [found[number] for number in range(len(runs))]
 
 
+def per_token(result: Result) -> dict[str, float]:
+    """Return what the figures compare of decode: energy in mJ and latency in ms per token, on whatever device."""
+    decode = result.decode
+    energy = decode["energy_pj_per_token"]
+    return {
+        "miss_rate": decode["miss_rate"]["slices"],
+        "energy_mj": energy["total"] * 1e-9,
+        **{f"{tier}_mj": energy[tier] * 1e-9 for tier in ("flash", "dram", "npu", "background")},
+        "latency_ms": decode["latency_ps"]["mean"] * 1e-9,
+        "rel_mse": decode["quality"]["expected_rel_mse"],
+    }
+
+
 def _prepare(subject: Subject, run: Run) -> Simulation:
     keys = {"trace.layer_subset": subject.layer_share < 1, "schedule.timeline_tokens": 0, **run.settings}
     scenario = Scenario.load(run.config, model=subject.model, policy=run.policy, assignments=keys)
