@@ -11,7 +11,7 @@ CONFIGS = sorted((ROOT / "hwconfigs").glob("*.yaml"))
 
 DEVICE_NAMES = {
     "mobile", "phone-flagship-2024", "phone-midrange", "oneplus-15r", "jetson-orin-nano", "jetson-agx-orin",
-    "laptop-snapdragon-x", "raspberry-pi-5", "apple-m3-max", "expert-parallel",
+    "laptop-snapdragon-x", "raspberry-pi-5", "apple-m3-max", "expert-parallel", "phone-flagship-2026",
 }  # fmt: skip
 
 #: What every device can replay.

@@ -55,6 +55,7 @@ def test_it_runs(config):
     [
         ("phone-flagship-2024", "npu", 56.0),
         ("phone-flagship-2024", "cpu", 43.9),
+        ("phone-flagship-2026", "npu", 62.0),
         ("phone-midrange", "npu", 25.0),
         ("jetson-orin-nano", "npu", 51.0),
         ("jetson-agx-orin", "npu", 155.0),
