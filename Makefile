@@ -6,7 +6,7 @@ TORCH := .venv-torch
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: run test test-torch bench bench-short lint clean
+.PHONY: run test test-torch bench bench-short figures docs release lint clean
 
 run: $(VENV)/.installed
 	$(BIN)/slicesim run hwconfigs/mobile.yaml
@@ -17,13 +17,24 @@ test: $(VENV)/.installed-test
 
 # Live models: a second environment, since torch is large and nothing else needs it.
 test-torch: $(TORCH)/.installed
-	OMP_NUM_THREADS=1 $(TORCH)/bin/python -m pytest -n 2 tests/live tests/quality tests/micro tests/amat tests/checkpoint tests/cli/test_quality.py tests/docs/test_examples.py::test_live_command
+	OMP_NUM_THREADS=1 $(TORCH)/bin/python -m pytest -n 2 tests/live tests/quality tests/micro tests/amat tests/checkpoint tests/cli/test_quality.py tests/docs/test_examples.py::test_live_commands
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python experiments/bench.py
 
 bench-short: $(VENV)/.installed-bench
 	$(BIN)/python experiments/bench.py --short
+
+# The figures of the paper and beyond, from twins; REAL=FOLDER of recorded traces adds real routing.
+figures: $(VENV)/.installed
+	$(BIN)/python experiments/figures/all.py $(if $(REAL),--real $(REAL))
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/mkdocs build --strict
+
+# sdist and wheel, installed in clean environments of every Python that is here: the same results, byte for byte.
+release: $(VENV)/.installed-dev
+	$(BIN)/python .ci/release.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -45,6 +56,10 @@ $(VENV)/.installed-bench: $(SOURCES) | $(BIN)/python
 	$(INSTALL) --editable ".[bench]"
 	touch $@ $(VENV)/.installed
 
+$(VENV)/.installed-docs: $(SOURCES) | $(BIN)/python
+	$(INSTALL) --editable ".[docs]"
+	touch $@ $(VENV)/.installed
+
 $(VENV)/.installed-dev: $(SOURCES) | $(BIN)/python
 	$(INSTALL) --editable ".[dev]"
 	touch $@ $(VENV)/.installed
@@ -55,4 +70,4 @@ $(TORCH)/.installed: $(SOURCES)
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(TORCH) results build dist *.egg-info
+	rm -rf $(VENV) $(TORCH) results site build dist *.egg-info

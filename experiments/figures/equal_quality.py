@@ -33,8 +33,8 @@ def _figure(given: kit.Given, kind: str, subjects: Sequence[kit.Subject]) -> Non
     plt = kit.plotting()
     with plt.rc_context(kit.STYLE):
         figure, axes = plt.subplots(
-            2 * len(subjects), len(pairs), figsize=(2 + 2.7 * len(pairs), 1 + 4.2 * len(subjects)), layout="constrained",
-            squeeze=False, sharey="row",
+            2 * len(subjects), len(pairs), figsize=(2 + 2.7 * len(pairs), 1 + 4.2 * len(subjects)),
+            layout="constrained", squeeze=False, sharey="row",
         )  # fmt: skip
         for line, (subject, measure) in enumerate((subject, measure) for subject in subjects for measure in MEASURES):
             for column, (high, low) in enumerate(pairs):

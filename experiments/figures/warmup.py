@@ -106,8 +106,8 @@ def _figure(given: kit.Given, kind: str, subjects: Sequence[kit.Subject]) -> Non
     plt = kit.plotting()
     with plt.rc_context(kit.STYLE):
         figure, axes = plt.subplots(
-            len(subjects), columns, figsize=(max(8, 1.5 + 2.4 * columns), 1.2 + 2.6 * len(subjects)), layout="constrained",
-            squeeze=False, sharey="row",
+            len(subjects), columns, figsize=(max(8, 1.5 + 2.4 * columns), 1.2 + 2.6 * len(subjects)),
+            layout="constrained", squeeze=False, sharey="row",
         )  # fmt: skip
         for line, subject in zip(axes, subjects, strict=True):
             for axis in line[len(regimes_of(subject)) :]:
