@@ -1,8 +1,8 @@
-"""All figures of the paper, and the table: what ``make figures`` runs.
+"""All figures, of the paper and beyond it, and the table: what ``make figures`` runs.
 
     python experiments/figures/all.py [--real FOLDER] [--out FOLDER] [--quick]
 
-Two processes: the figures of each share twins, and what was found at equal quality.
+The figures of a group share twins, and what was found at equal quality; each group has a process of its own.
 """
 
 from __future__ import annotations
@@ -13,6 +13,11 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 
+import beyond_bandwidth
+import beyond_critical
+import beyond_devices
+import beyond_equal_error
+import beyond_own_policy
 import disputed
 import equal_quality
 import gaps
@@ -23,7 +28,11 @@ import tiers
 import truncations
 import warmup
 
-GROUPS = ((equal_quality, tiers, disputed, gaps), (pareto, warmup, truncations))
+GROUPS = (
+    (equal_quality, tiers, disputed, gaps),
+    (pareto, warmup, truncations),
+    (beyond_own_policy, beyond_equal_error, beyond_critical, beyond_devices, beyond_bandwidth),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -75,17 +75,6 @@ def test_caches_of_the_devices():
     assert beyond_devices.cache_gb(orin, model, beyond_devices.RULES[1], 620) == 3.94
 
 
-@pytest.mark.parametrize("figure", [beyond_bandwidth, beyond_critical, beyond_devices])
-def test_a_figure_is_drawn(figure, tmp_path, capsys):
-    figure.main(["--quick", "--out", str(tmp_path)])
-    assert "SYNTHETIC" in capsys.readouterr().out
-    frame = pd.read_csv(tmp_path / f"{figure.NAME}.csv")
-    assert set(frame["source"]) == {"SYNTHETIC trace"}
-    assert len(list(tmp_path.iterdir())) == 2
-    if figure is beyond_bandwidth:
-        assert frame["roofline"].to_numpy() == pytest.approx(frame["gain"].to_numpy(), rel=0.02)
-
-
 EXPERTS, TOKENS, SLICE = 32, 4000, 3072
 
 

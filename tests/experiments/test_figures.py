@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from tests.kit import ROOT
 
 FOLDER = ROOT / "experiments" / "figures"
-FIGURES = ("pareto", "equal_quality", "warmup", "truncations", "tiers", "disputed")
+PAPER = ("pareto", "equal_quality", "warmup", "truncations", "tiers", "disputed")
+BEYOND = ("own_policy", "equal_error", "critical", "devices", "bandwidth")
+FIGURES = (*(f"paper_{name}" for name in PAPER), *(f"beyond_{name}" for name in BEYOND))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,36 +37,31 @@ def script(name: str):
     return importlib.import_module(name)
 
 
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory, scripts) -> Path:
-    out = tmp_path_factory.mktemp("figures")
-    script("all").main(["--quick", "--out", str(out)])
-    return out
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_writes_a_picture_and_its_numbers(name, drawn):
-    picture = (drawn / f"paper_{name}.svg").read_text(encoding="utf-8")
-    assert picture.rstrip().endswith("</svg>")
-    assert "SYNTHETIC" in picture or name == "truncations"
-    assert "synthetic" in picture
-    assert len(pd.read_csv(drawn / f"paper_{name}.csv"))
-
-
-def test_nothing_else_is_left(drawn):
-    assert {path.suffix for path in drawn.iterdir()} == {".csv", ".svg"}
-    assert not [path for path in drawn.iterdir() if path.name.startswith(".")]
-
-
-def test_the_table_names_every_claim(drawn, capsys):
-    script("table").main(["--out", str(drawn)])
+def test_all_figures(tmp_path, capsys):
+    """One test, so that all are drawn once."""
+    script("all").main(["--quick", "--out", str(tmp_path)])
     printed = capsys.readouterr().out
     for words in ("2.37x", "1.81x", "2.31x / 1.96x", "twins (SYNTHETIC)", "expert traffic alone"):
         assert words in printed
+    for name in FIGURES:
+        _is_drawn(tmp_path, name)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".csv", ".svg"}
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    _are_equal(pd.read_csv(tmp_path / "paper_equal_quality.csv"))
+    limits = pd.read_csv(tmp_path / "beyond_bandwidth.csv")
+    assert limits["roofline"].to_numpy() == pytest.approx(limits["gain"].to_numpy(), rel=0.02)
 
 
-def test_systems_called_equal_are_equal(drawn):
-    frame = pd.read_csv(drawn / "paper_equal_quality.csv")
+def _is_drawn(folder: Path, name: str) -> None:
+    picture = (folder / f"{name}.svg").read_text(encoding="utf-8")
+    assert picture.rstrip().endswith("</svg>"), name
+    assert "SYNTHETIC" in picture or name == "paper_truncations", name
+    assert "synthetic" in picture.lower(), name
+    assert len(pd.read_csv(folder / f"{name}.csv")), name
+
+
+def _are_equal(frame: pd.DataFrame) -> None:
+    """Systems called equal have SliceMoE's error."""
     ours = frame.loc[frame["system"] == "SliceMoE", "rel_mse"].item()
     equal = frame[frame["equal_quality"]]
     assert len(equal) >= 3
