@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +116,7 @@ def _bases(file: SweepFile, document: Document) -> Iterator[Document]:
     """Yield the scenario under each policy."""
     where = document.where(("scenario",))
     scenario = Path(path_from_here(("trace", "path"), file.scenario, where))  # a path whatever it looks like
-    if not scenario.is_file():
+    if not os.path.isfile(scenario):
         raise document.error(("scenario",), f"no such file: {scenario}")
     base = scenario_document(scenario).assign(_TIMELINE, 0, where)  # a sweep draws no timelines
     for section, key, value in (("model", "model", file.model), ("trace", "trace.path", file.trace)):
