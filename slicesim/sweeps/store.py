@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from slicesim.errors import UserError
 from slicesim.report.folder import check_free
@@ -74,7 +75,11 @@ class Store:
     def write_table(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Write the table of all points and return it as it reads back."""
         table = self.folder / TABLE
-        self._put(table, lambda path: frame.to_parquet(path, index=False))
+        try:
+            self._put(table, lambda path: frame.to_parquet(path, index=False))
+        except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:  # a point was changed by hand
+            line = str(error).splitlines()[0]
+            raise UserError(f"{self.points}: makes no table ({line}); remove the point that was changed") from None
         return pd.read_parquet(table)
 
     def write_front(self, draw: Callable[[Path], object] | None) -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -21,7 +22,9 @@ from slicesim.live.parts import Parts
 from slicesim.live.prompts import read_prompts
 from slicesim.models import load_model
 from slicesim.report.folder import write_folder
+from slicesim.report.page import write_report
 from slicesim.scenario import Scenario
+from slicesim.simulation import simulate
 from slicesim.sweeps.store import Store
 from slicesim.trace import load_trace
 from slicesim.trace.demand import FIRST_LINE, read_demand, write_demand
@@ -203,6 +206,26 @@ def test_a_sweep_on_a_full_disk_leaves_no_half_of_a_point(tmp_path: Path, monkey
 
     assert "No space left on device" in refused(put, str(tmp_path / "o"))
     assert list(store.points.iterdir()) == []
+
+
+def test_points_that_make_no_table(tmp_path: Path):
+    store = Store(tmp_path / "o")
+    with store.opened():
+        frame = pd.DataFrame({"decode.tokens": [1, 10**400]})
+        assert "makes no table" in refused(lambda: store.write_table(frame), "o/points")
+    assert sorted(file.name for file in store.folder.iterdir()) == [".lock", "points"]
+
+
+def test_a_report_of_a_name_with_half_a_letter(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("plotly.offline.get_plotlyjs", lambda: "")
+    simulate("hw/mobile.yaml", policy="dbsc").save("r")
+    summary = json.loads(Path("r/summary.json").read_text())
+    summary["scenario"]["device"]["name"] = "\ud800"
+    Path("r/summary.json").write_text(json.dumps(summary))
+    assert write_report([Path("r")], Path("page.html")).stat().st_size > 0
+    del summary["decode"]["energy_pj"]
+    Path("r/summary.json").write_text(json.dumps(summary))
+    refused(lambda: write_report([Path("r")], Path("page.html")), "r: is no whole result")
 
 
 def test_a_signal_that_arrives_in_a_callback_says_nothing(

@@ -64,10 +64,11 @@ def test_points_of_a_sweep(folder: Path) -> None:
             point.write_text(json.dumps(damaged_tree(choice, json.loads(sound))) + "\n")
         else:
             point.write_bytes(damaged_text(choice, sound.decode()))
-        again, _ = refusal(lambda: prepare_sweep("s.yaml", "o").run(), point.name)
-        if again is not None:
-            assert len(again.frame) == len(whole.frame)
-        point.write_bytes(sound)
+        try:
+            again, _ = refusal(lambda: prepare_sweep("s.yaml", "o").run(), point.name, "o/points")
+        finally:
+            point.write_bytes(sound)
+        assert again is None or len(again.frame) == len(whole.frame)
         return "refused" if again is None else "run again" if again.ran else "sound"
 
     fared = fuzz("sweep_points", check)

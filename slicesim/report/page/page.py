@@ -44,7 +44,7 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
     with whole_results(*folders):
         page = render(named([SavedRun.read(folder) for folder in folders]))
     with whole_file(out) as partial:
-        partial.write_text(page, encoding="utf-8")
+        partial.write_text(page, encoding="utf-8", errors="replace")  # names may hold half a letter
     return out
 
 
