@@ -27,10 +27,11 @@ import table
 import tiers
 import truncations
 import warmup
+import warmup_equal
 
 GROUPS = (
     (equal_quality, tiers, disputed, gaps),
-    (pareto, warmup, truncations),
+    (pareto, warmup, warmup_equal, truncations),
     (beyond_own_policy, beyond_equal_error, beyond_critical, beyond_devices, beyond_bandwidth),
 )
 

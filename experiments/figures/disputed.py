@@ -71,13 +71,19 @@ def _figure(given: kit.Given, kind: str, subjects: Sequence[kit.Subject]) -> Non
     plt = kit.plotting()
     with plt.rc_context(kit.STYLE):
         figure, axes = plt.subplots(
-            1, len(subjects), figsize=(2 + 3.3 * len(subjects), 4.4), layout="constrained", squeeze=False, sharey=True
+            1,
+            len(subjects),
+            figsize=(max(8, 2 + 3.3 * len(subjects)), 4.6),
+            layout="constrained",
+            squeeze=False,
+            sharey=True,
         )
         for axis, subject in zip(axes[0], subjects, strict=True):
             routing = subject.title + kit.HOW[subject.kind]
             _panel(axis, frame[frame["routing"] == routing])
             axis.set_title(routing)
         axes[0, 0].set_ylabel("times faster")
+        kit.shared_legend(figure, ncols=2)
         kit.write_figure(
             figure, "Speed-up under the paper's two sets of speeds", subjects,
             given.path("disputed", kit.SUFFIX, kind),
@@ -95,8 +101,7 @@ def _panel(axis: Any, frame: pd.DataFrame) -> None:
     axis.set_xticks(range(len(labels)), labels)
     axis.set_xlabel("flash (GB/s), DRAM (GB/s) below")
     axis.set_ylim(bottom=1)
-    axis.margins(x=0.1, y=0.25)
-    axis.legend(loc="upper left", fontsize=7)
+    axis.margins(x=0.1, y=0.1)
     axis.grid(alpha=0.25, linewidth=0.5)
 
 

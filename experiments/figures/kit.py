@@ -323,11 +323,12 @@ def write_plain(figure: Figure, heading: str, path: Path) -> None:
 
 
 def _slim(figure: Figure) -> None:
-    """Have SVG written without a date, so that the same figure is the same file, and with no more digits than show."""
-    save = figure.savefig
+    """Have SVG written small: letters as text rather than outlines, no more digits than show; and without a date."""
+    plt, save = plotting(), figure.savefig
 
     def slim(file: Path, **options: Any) -> None:
-        save(file, **{**options, "metadata": {"Date": None}})
+        with plt.rc_context({key: STYLE[key] for key in ("svg.fonttype", "font.sans-serif")}):
+            save(file, **{**options, "metadata": {"Date": None}})
         text = re.sub(r"(\d\.\d\d)\d+", r"\1", file.read_text(encoding="utf-8"))
         file.write_text(re.sub(r"\s*\n\s*", "\n", text), encoding="utf-8")
 

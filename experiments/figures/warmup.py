@@ -67,7 +67,7 @@ def rows_of(
         tokens = kit.simulate(subject, CASE, preset, keys).tokens
         decode = tokens[tokens["phase"] == "decode"]
         for steps in (window for window in WINDOWS if window <= decode["decode_step"].max() + 1):
-            sums = _sums(decode[decode["decode_step"] < steps])
+            sums = sums_of(decode[decode["decode_step"] < steps])
             warm.setdefault(steps, sums)
             ratios = {
                 f"{key}_ratio": sums[unit] / warm[steps][unit]
@@ -86,7 +86,7 @@ def regimes_of(subject: kit.Subject) -> list[str]:
     return [name for name in REGIMES if subject.trace.header.has_logits or name not in _NEED_LOGITS]
 
 
-def _sums(rows: pd.DataFrame) -> dict[str, float]:
+def sums_of(rows: pd.DataFrame) -> dict[str, float]:
     """Per token."""
     total, count = rows.sum(numeric_only=True), len(rows)
     misses = total["msb_misses"] + total["lsb_misses"]
