@@ -9,6 +9,7 @@ import signal
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
+from itertools import islice
 from multiprocessing.resource_tracker import ensure_running
 from threading import Lock
 from types import TracebackType
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from slicesim.errors import UserError
 from slicesim.version import __version__
-from slicesim.workers import Arguments, Work, parallel
+from slicesim.workers import Arguments, Work
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -87,19 +88,20 @@ class Cluster:
         return client
 
     def each(self, work: Work, calls: Iterable[Arguments], kept: str = "") -> Iterator[Any]:
-        """Yield what ``work`` returns for each call's arguments, as they finish.
+        """Yield what ``work`` returns for each call's arguments, as they finish; two calls a slot are under way.
 
-        Arguments go over the network with every call: a list or a tuple is not spread out beforehand, as joblib does
-        with objects, which would be lost with the worker that held them.
+        dask is asked without joblib, whose backend for it waits for ever for a call that dask has given up.
         """
-        from distributed import KilledWorker
-        from joblib import parallel_config  # type: ignore[import-untyped]
+        from distributed import KilledWorker, as_completed
 
         folder, client = os.getcwd(), self.client
-        with parallel_config(backend="dask", client=client):
-            results = parallel(_on_worker, ((__version__, folder, work, call) for call in calls), jobs=-1)
+        begun = (client.submit(_on_worker, __version__, folder, work, call, pure=False) for call in calls)
+        running = as_completed(islice(begun, 2 * self.slots), loop=client.loop)
         try:
-            yield from results
+            for future in running:
+                result = future.result()
+                running.update(islice(begun, 1))
+                yield result
         except KilledWorker as fault:
             deaths = fault.allowed_failures + 1
             raise self._error(f"{deaths} workers died over the same work (out of memory?){kept}") from None
