@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.kit import ROOT
 
 FOLDER = ROOT / "experiments" / "figures"
-PAPER = ("pareto", "equal_quality", "warmup", "truncations", "tiers", "disputed")
+PAPER = ("pareto", "equal_quality", "warmup", "warmup_equal", "truncations", "tiers", "disputed")
 BEYOND = ("own_policy", "equal_error", "critical", "devices", "bandwidth")
 FIGURES = (*(f"paper_{name}" for name in PAPER), *(f"beyond_{name}" for name in BEYOND))
 
