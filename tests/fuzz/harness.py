@@ -25,7 +25,7 @@ INPUTS = 10_000
 SHARES = {
     "scenario_trees": 900,
     "scenario_texts": 1200,
-    "assignments": 1000,
+    "assignments": 1150,
     "policies": 600,
     "replays": 150,
     "parts_and_models": 800,
@@ -38,7 +38,7 @@ SHARES = {
     "demand": 450,
     "prompts": 150,
     "safetensors": 250,
-    "saved_results": 300,
+    "saved_results": 150,
     "sweep_points": 100,
 }
 

@@ -223,7 +223,7 @@ def test_a_report_of_a_name_with_half_a_letter(folder: Path, monkeypatch: pytest
     summary["scenario"]["device"]["name"] = "\ud800"
     Path("r/summary.json").write_text(json.dumps(summary))
     assert write_report([Path("r")], Path("page.html")).stat().st_size > 0
-    del summary["decode"]["energy_pj"]
+    summary["prefill"] = 5
     Path("r/summary.json").write_text(json.dumps(summary))
     refused(lambda: write_report([Path("r")], Path("page.html")), "r: is no whole result")
 

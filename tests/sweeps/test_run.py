@@ -53,7 +53,7 @@ def test_every_figure_equals_that_of_a_single_run(folder):
 def test_what_decides_alike_is_decided_once(folder, monkeypatch):
     asked = []
     decide = simulation.decide
-    monkeypatch.setattr(simulation, "decide", lambda request: asked.append(request) or decide(request))
+    monkeypatch.setattr(simulation, "decide", lambda *asking: asked.append(asking) or decide(*asking))
     api.sweep("s.yaml")
     assert len(asked) == 6  # three policies, two caches; flash and overlap are hardware
 
@@ -137,8 +137,8 @@ def test_import_stays_lazy():
 
 
 def test_table_of_unlike_rows():
-    frame = table([{"split": "recorded", "a": None, "x": 1}, {"split": 0.5, "a.b": 2, "x": 2, "n": None}])
+    frame = table([{"split": "recorded", "decode.a": None, "x": 1}, {"split": 0.5, "decode.a.b": 2, "x": 2, "n": None}])
     assert frame["split"].tolist() == ["recorded", "0.5"]
-    assert list(frame) == ["split", "x", "a.b", "n"]
-    assert np.isnan(frame["a.b"][0])
+    assert list(frame) == ["split", "x", "decode.a.b", "n"]
+    assert np.isnan(frame["decode.a.b"][0])
     assert frame["n"].isna().all()
