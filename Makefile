@@ -17,7 +17,7 @@ test: $(VENV)/.installed-test
 
 # Live models: a second environment, since torch is large and nothing else needs it.
 test-torch: $(TORCH)/.installed
-	OMP_NUM_THREADS=1 $(TORCH)/bin/python -m pytest -n 2 tests/live tests/quality tests/micro tests/amat tests/checkpoint tests/cli/test_quality.py tests/docs/test_examples.py::test_live_commands
+	OMP_NUM_THREADS=1 $(TORCH)/bin/python -m pytest -n 2 tests/live tests/quality tests/micro tests/amat tests/checkpoint tests/kills/test_capture.py tests/cli/test_quality.py tests/docs/test_examples.py::test_live_commands
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python experiments/bench.py
