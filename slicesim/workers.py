@@ -77,14 +77,24 @@ class Processes:
         suspects: dict[int, Arguments] = {}
         while left:
             try:
-                for number, result in parallel(_in_process, begin(), self.slots):
+                for number, result in _parallel(begin(), self.slots):
                     del begun[number]
                     yield result
             except BrokenProcessPool:
                 suspects.update(begun)
                 begun.clear()
+        given_up = None
         for arguments in suspects.values():
-            yield _alone((0, folder, work, arguments), kept)
+            try:
+                yield _alone((0, folder, work, arguments), kept)
+            except _DeadlyWorkError as fault:
+                given_up = fault  # the rest is done first
+        if given_up is not None:
+            raise given_up
+
+
+class _DeadlyWorkError(UserError):
+    """Work that kills whatever process it runs in."""
 
 
 def _alone(call: Arguments, kept: str) -> Any:
@@ -93,19 +103,19 @@ def _alone(call: Arguments, kept: str) -> Any:
 
     for _ in range(_DEATHS):
         try:
-            ((_, result),) = parallel(_in_process, [call], jobs=2)  # of one job, joblib does it in this process
+            ((_, result),) = _parallel([call], jobs=2)  # of one job, joblib does it in this process
             return result
         except BrokenProcessPool:
             continue
-    raise UserError(f"a worker process was killed {_DEATHS} times over the same work (out of memory?){kept}")
+    raise _DeadlyWorkError(f"a worker process was killed {_DEATHS} times over the same work (out of memory?){kept}")
 
 
-def parallel(work: Work, calls: Iterable[Arguments], jobs: int) -> Iterator[Any]:
-    """Yield results as they finish, by joblib's backend of the moment."""
+def _parallel(calls: Iterable[Arguments], jobs: int) -> Iterator[Any]:
+    """Yield what ``_in_process`` returns for each call, as they finish."""
     from joblib import Parallel, delayed
 
     run = Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
-    results: Iterator[Any] = run(delayed(work)(*arguments) for arguments in calls)
+    results: Iterator[Any] = run(delayed(_in_process)(*arguments) for arguments in calls)
     return results
 
 

@@ -110,6 +110,7 @@ def test_work_that_always_kills_its_process_is_given_up_when_the_rest_is_done(ma
 
 def test_the_same_on_a_cluster(marks, tmp_path, monkeypatch):
     import dask
+    import distributed  # noqa: F401 - its defaults must be there before: what is set is taken back whole
 
     with dask.config.set({"distributed.scheduler.allowed-failures": 0}), Cluster("local:2") as cluster:
         assert cluster.slots == 2
